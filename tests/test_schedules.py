@@ -29,18 +29,24 @@ def torch_rates(make, value=0.3):
     return torch.tensor(rates, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("schedule, make", [
-    (Constant(0.3), lambda o: torch.optim.lr_scheduler.ConstantLR(o, factor=1.0)),
-    (WarmupCosine(0.3), lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, TOTAL)),
-    (WarmupCosine(0.3, floor=0.1), lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, TOTAL, 0.03)),
-    (LinearDecay(0.3), lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, TOTAL)),
-    (LinearDecay(0.3, 0.2), lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.2, TOTAL)),
-    (Drops(0.3, fractions=(0.5, 0.75)), lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [20, 30])),
-    (Drops(0.3, steps=(7, 8), factor=0.5), lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [7, 8], 0.5)),
-    (Warmup(0.3, 10), lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: min(1, t / 10))),
-    (InverseTime(0.3, 2.5), lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: 1 / (t + 2.5))),
-    (InverseSqrt(0.3), lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: (t + 1) ** -0.5)),
-])
+@pytest.mark.parametrize(
+    "schedule, make",
+    [
+        (Constant(0.3), lambda o: torch.optim.lr_scheduler.ConstantLR(o, factor=1.0)),
+        (WarmupCosine(0.3), lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, TOTAL)),
+        (WarmupCosine(0.3, floor=0.1), lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, TOTAL, 0.03)),
+        (LinearDecay(0.3), lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, TOTAL)),
+        (LinearDecay(0.3, 0.2), lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.2, TOTAL)),
+        (Drops(0.3, fractions=(0.5, 0.75)), lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [20, 30])),
+        (
+            Drops(0.3, steps=(7, 8), factor=0.5),
+            lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [7, 8], 0.5),
+        ),
+        (Warmup(0.3, 10), lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: min(1, t / 10))),
+        (InverseTime(0.3, 2.5), lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: 1 / (t + 2.5))),
+        (InverseSqrt(0.3), lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: (t + 1) ** -0.5)),
+    ],
+)
 def test_schedules_equal_torch(schedule, make):
     torch.testing.assert_close(schedule(STEPS, TOTAL), torch_rates(make), atol=1e-14, rtol=1e-12)
 
@@ -68,8 +74,16 @@ def test_drops_with_warm_up():
     torch.testing.assert_close(rates, torch.tensor([0, 0.1, 0.4, 0.04], dtype=torch.float64))
 
 
-ALL = [Constant(1.0), Warmup(1.0, 3), WarmupCosine(1.0, 3), Triangle(1.0), LinearDecay(1.0),
-       Drops(1.0, fractions=(0.5,)), InverseTime(1.0), InverseSqrt(1.0)]
+ALL = [
+    Constant(1.0),
+    Warmup(1.0, 3),
+    WarmupCosine(1.0, 3),
+    Triangle(1.0),
+    LinearDecay(1.0),
+    Drops(1.0, fractions=(0.5,)),
+    InverseTime(1.0),
+    InverseSqrt(1.0),
+]
 
 
 @pytest.mark.parametrize("schedule", ALL, ids=lambda s: type(s).__name__)
@@ -81,17 +95,20 @@ def test_values_are_float64_of_the_shape_of_the_step(schedule):
     assert by_member[1] == schedule(3, 20)
 
 
-@pytest.mark.parametrize("build, message", [
-    (lambda: Warmup(1.0, 0), "steps must be at least 1"),
-    (lambda: WarmupCosine(1.0, -1), "must not be negative"),
-    (lambda: WarmupCosine(1.0, floor=2), "floor is a share"),
-    (lambda: Triangle(1.0, rise=1.0), "rise is a share"),
-    (lambda: LinearDecay(1.0, floor=-1), "floor is a share"),
-    (lambda: Drops(1.0), "either fractions or steps"),
-    (lambda: Drops(1.0, fractions=(0.5,), steps=(3,)), "either fractions or steps"),
-    (lambda: Drops(1.0, fractions=(7,)), "between 0 and 1"),
-    (lambda: InverseTime(1.0, 0), "offset must be above 0"),
-])
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda: Warmup(1.0, 0), "steps must be at least 1"),
+        (lambda: WarmupCosine(1.0, -1), "must not be negative"),
+        (lambda: WarmupCosine(1.0, floor=2), "floor is a share"),
+        (lambda: Triangle(1.0, rise=1.0), "rise is a share"),
+        (lambda: LinearDecay(1.0, floor=-1), "floor is a share"),
+        (lambda: Drops(1.0), "either fractions or steps"),
+        (lambda: Drops(1.0, fractions=(0.5,), steps=(3,)), "either fractions or steps"),
+        (lambda: Drops(1.0, fractions=(7,)), "between 0 and 1"),
+        (lambda: InverseTime(1.0, 0), "offset must be above 0"),
+    ],
+)
 def test_impossible_schedules_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()

@@ -29,6 +29,7 @@ def problem(dtype=torch.float64):
 
 def evaluated(rule, values=None):
     """Numbers as the sweep would give them: tensors (M, 1) or (M, P); `values` overrides by name."""
+
     def leaf(name, value):
         value = (values or {}).get(name, value)
         if isinstance(value, dict):
@@ -37,6 +38,7 @@ def evaluated(rule, values=None):
         value = value if value.dtype == torch.bool else value.double()
         by_parameter = value.ndim and value.shape[-1] == P
         return value.expand(M, P) if by_parameter else value.reshape(-1, 1).expand(M, 1)
+
     return {name: leaf(name, value) for name, value in rule.numbers().items()}
 
 
@@ -59,7 +61,7 @@ def reference(make, steps=STEPS, before=None):
         optimiser = make(m, [point])
         for _ in range(steps):
             optimiser.zero_grad()
-            whole = torch.cat([start[:m], point[None], start[m + 1:]])
+            whole = torch.cat([start[:m], point[None], start[m + 1 :]])
             losses(whole)[m].backward()
             if before:
                 before(m, point)
@@ -71,19 +73,35 @@ def reference(make, steps=STEPS, before=None):
 RATES = torch.tensor([0.01, 0.03, 0.1], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("rule, make", [
-    (SGD(0.1), lambda m, p: torch.optim.SGD(p, lr=RATES[m].item())),
-    (SGD(0.1, momentum=0.9), lambda m, p: torch.optim.SGD(p, lr=RATES[m].item(), momentum=0.9)),
-    (SGD(0.1, momentum=0.8, nesterov=True, weight_decay=0.02),
-     lambda m, p: torch.optim.SGD(p, lr=RATES[m].item(), momentum=0.8, nesterov=True, weight_decay=0.02)),
-    (Adam(0.1, betas=(0.9, 0.95), eps=1e-3),
-     lambda m, p: torch.optim.Adam(p, lr=RATES[m].item(), betas=(0.9, 0.95), eps=1e-3)),
-    (Adam(0.1, betas=(0.0, 0.9), weight_decay=0.1),
-     lambda m, p: torch.optim.Adam(p, lr=RATES[m].item(), betas=(0.0, 0.9), weight_decay=0.1)),
-    (AdamW(0.1, weight_decay=0.3), lambda m, p: torch.optim.AdamW(p, lr=RATES[m].item(), weight_decay=0.3)),
-    (RMSProp(0.1, alpha=0.9, weight_decay=0.1),
-     lambda m, p: torch.optim.RMSprop(p, lr=RATES[m].item(), alpha=0.9, weight_decay=0.1)),
-])
+@pytest.mark.parametrize(
+    "rule, make",
+    [
+        (SGD(0.1), lambda m, p: torch.optim.SGD(p, lr=RATES[m].item())),
+        (SGD(0.1, momentum=0.9), lambda m, p: torch.optim.SGD(p, lr=RATES[m].item(), momentum=0.9)),
+        (
+            SGD(0.1, momentum=0.8, nesterov=True, weight_decay=0.02),
+            lambda m, p: torch.optim.SGD(
+                p, lr=RATES[m].item(), momentum=0.8, nesterov=True, weight_decay=0.02
+            ),
+        ),
+        (
+            Adam(0.1, betas=(0.9, 0.95), eps=1e-3),
+            lambda m, p: torch.optim.Adam(p, lr=RATES[m].item(), betas=(0.9, 0.95), eps=1e-3),
+        ),
+        (
+            Adam(0.1, betas=(0.0, 0.9), weight_decay=0.1),
+            lambda m, p: torch.optim.Adam(p, lr=RATES[m].item(), betas=(0.0, 0.9), weight_decay=0.1),
+        ),
+        (
+            AdamW(0.1, weight_decay=0.3),
+            lambda m, p: torch.optim.AdamW(p, lr=RATES[m].item(), weight_decay=0.3),
+        ),
+        (
+            RMSProp(0.1, alpha=0.9, weight_decay=0.1),
+            lambda m, p: torch.optim.RMSprop(p, lr=RATES[m].item(), alpha=0.9, weight_decay=0.1),
+        ),
+    ],
+)
 def test_rules_equal_torch_with_a_rate_for_each_member(rule, make):
     torch.testing.assert_close(run(rule, {"lr": RATES})[0], reference(make), atol=1e-12, rtol=1e-12)
 
@@ -101,8 +119,16 @@ def test_a_member_moves_as_if_it_were_alone():
     assert torch.equal(together[0], slow[0]) and torch.equal(slow[1], problem()[2][1])
 
 
-@pytest.mark.parametrize("rule", [SGD(0.1, momentum=0.9, weight_decay=0.1), Adam(), AdamW(), RMSProp(),
-                                  SAM(Clipped(Masked(SGD(0.1), torch.ones(P)), 1.0), 0.1)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        SGD(0.1, momentum=0.9, weight_decay=0.1),
+        Adam(),
+        AdamW(),
+        RMSProp(),
+        SAM(Clipped(Masked(SGD(0.1), torch.ones(P)), 1.0), 0.1),
+    ],
+)
 def test_float32_parameters_stay_float32_though_numbers_are_float64(rule):
     params, state = run(rule, steps=3, dtype=torch.float32)
     assert params.dtype == torch.float32
@@ -119,8 +145,10 @@ def test_rates_by_parameter_name_match_parameter_groups():
 
 def test_clipping_equals_torch_before_momentum():
     norms = torch.tensor([0.5, 2.0, 1e3], dtype=torch.float64)
-    expected = reference(lambda m, p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
-                         before=lambda m, point: torch.nn.utils.clip_grad_norm_([point], norms[m].item()))
+    expected = reference(
+        lambda m, p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+        before=lambda m, point: torch.nn.utils.clip_grad_norm_([point], norms[m].item()),
+    )
     got = run(Clipped(SGD(0.05, momentum=0.9)), {"norm": norms})[0]
     torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
 
@@ -143,6 +171,7 @@ def test_sam_equals_a_hand_loop(normalised):
 def test_sam_leaves_a_stationary_point():
     def gradient(points, batch=None):
         return points.square().sum(-1) / 2, points
+
     zero = torch.zeros(M, P, dtype=torch.float64)
     rule = SAM(SGD(0.1), 0.5)
     params, _ = rule.step(zero, rule.init(zero), gradient, evaluated(rule), torch.tensor(0))
@@ -155,6 +184,7 @@ def test_sam_on_some_parameters_uses_their_norm_only():
     def gradient(points, batch=None):
         seen.append(points)
         return points.sum(-1), torch.full_like(points, 2.0)
+
     radius = torch.tensor([0.3, 0.3, 0, 0, 0, 0, 0], dtype=torch.float64)
     rule = SAM(SGD(0.1), radius)
     start = torch.zeros(M, P, dtype=torch.float64)
@@ -163,14 +193,22 @@ def test_sam_on_some_parameters_uses_their_norm_only():
     assert torch.equal(seen[1][:, 2:], start[:, 2:])
 
 
-@pytest.mark.parametrize("inner", [
-    SGD(0.1, momentum=0.9, weight_decay=0.1), AdamW(0.1), RMSProp(0.1, eps=0.0),
-    Adam(0.1, eps=0.0, weight_decay=0.1), SAM(Clipped(SGD(0.1, 0.9), 1.0), 0.1)])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        SGD(0.1, momentum=0.9, weight_decay=0.1),
+        AdamW(0.1),
+        RMSProp(0.1, eps=0.0),
+        Adam(0.1, eps=0.0, weight_decay=0.1),
+        SAM(Clipped(SGD(0.1, 0.9), 1.0), 0.1),
+    ],
+)
 def test_pruned_weights_stay_exactly_zero(inner):
     mask = torch.arange(P) % 2 == 0
 
     def watch(params, state):
         assert (params[:, ~mask] == 0).all() and (params[:, mask] != 0).all()
+
     run(Masked(inner, mask), watch=watch)
 
 
@@ -184,6 +222,7 @@ def test_masked_training_equals_training_the_smaller_problem():
         full = torch.zeros(M, P, dtype=torch.float64).masked_scatter(mask.expand(M, P), points)
         loss, grads = gradient(full)
         return loss, grads[:, mask]
+
     rule = Clipped(SGD(0.05, momentum=0.9, weight_decay=0.1), 1.0)
     state, hyper = rule.init(small), evaluated(rule)
     for t in range(STEPS):
@@ -201,6 +240,7 @@ def test_a_wrapper_passes_the_batch_on_and_calls_the_gradient_at_the_point_first
     class TwoBatches(SGD):
         def step(self, params, state, gradient, hyper, step):
             return params - gradient(params, "other")[1], state
+
     rule = SAM(TwoBatches(0.1), 0.1)
     rule.step(torch.zeros(M, P), {}, gradient, evaluated(rule), torch.tensor(0))
     assert calls == ["other", "other"]
@@ -215,10 +255,14 @@ def test_a_step_can_be_traced():
 
     def step(params, state, hyper, t):
         return rule.step(params, state, gradient, hyper, t)
+
     arguments = params, rule.init(params), evaluated(rule), torch.tensor(0)
     traced = make_fx(step)(*arguments)
-    for got, expected in zip(torch.utils._pytree.tree_leaves(traced(*arguments)),
-                             torch.utils._pytree.tree_leaves(step(*arguments)), strict=True):
+    for got, expected in zip(
+        torch.utils._pytree.tree_leaves(traced(*arguments)),
+        torch.utils._pytree.tree_leaves(step(*arguments)),
+        strict=True,
+    ):
         assert torch.equal(got, expected)
 
 
@@ -232,22 +276,34 @@ def test_numbers_mirror_the_rule_and_zeros_are_structural():
 
 def test_program_separates_what_cannot_share_a_stack():
     assert SGD(0.1).program == SGD(Constant(0.3)).program == SGD(np.float64(0.2)).program
-    programs = [SGD(0.1), SGD(0.1, 0.9), SGD(0.1, 0.9, nesterov=True), SGD({"*": 0.1}),
-                SGD(0.1, weight_decay=0.1), Adam(), AdamW(), SAM(SGD(0.1)),
-                SAM(SGD(0.1), normalised=False), Clipped(SGD(0.1))]
+    programs = [
+        SGD(0.1),
+        SGD(0.1, 0.9),
+        SGD(0.1, 0.9, nesterov=True),
+        SGD({"*": 0.1}),
+        SGD(0.1, weight_decay=0.1),
+        Adam(),
+        AdamW(),
+        SAM(SGD(0.1)),
+        SAM(SGD(0.1), normalised=False),
+        Clipped(SGD(0.1)),
+    ]
     assert len({rule.program for rule in programs}) == len(programs)
 
 
-@pytest.mark.parametrize("build, message", [
-    (lambda: SGD(-0.1), r"SGD: lr must lie in \[0, inf\)"),
-    (lambda: SGD({"a": 0.1, "b": -1}), "lr must lie"),
-    (lambda: SGD(0.1, nesterov=True), "nesterov needs momentum"),
-    (lambda: SGD(float("nan")), "lr must lie"),
-    (lambda: Adam(betas=(0.9, 1.0)), r"Adam: beta2 must lie in \[0, 1\)"),
-    (lambda: Adam(betas=0.9), "betas must be a pair"),
-    (lambda: AdamW(weight_decay=-1), "AdamW: weight_decay"),
-    (lambda: SAM(SGD(0.1), torch.tensor([-1.0])), "SAM: radius"),
-])
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda: SGD(-0.1), r"SGD: lr must lie in \[0, inf\)"),
+        (lambda: SGD({"a": 0.1, "b": -1}), "lr must lie"),
+        (lambda: SGD(0.1, nesterov=True), "nesterov needs momentum"),
+        (lambda: SGD(float("nan")), "lr must lie"),
+        (lambda: Adam(betas=(0.9, 1.0)), r"Adam: beta2 must lie in \[0, 1\)"),
+        (lambda: Adam(betas=0.9), "betas must be a pair"),
+        (lambda: AdamW(weight_decay=-1), "AdamW: weight_decay"),
+        (lambda: SAM(SGD(0.1), torch.tensor([-1.0])), "SAM: radius"),
+    ],
+)
 def test_impossible_numbers_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()

@@ -6,9 +6,22 @@ for the current step: (M, 1), or (M, P) where a number was given by parameter na
 `torch.optim`: coupled decay in SGD and Adam, decoupled in AdamW, Adam's eps outside the root.
 """
 
-from reprise.updates.descent import SGD, Adam, AdamW, RMSProp
-from reprise.updates.rule import Gradient, Number, Rule, State, expand, is_number
-from reprise.updates.wrappers import SAM, Clipped, Masked
+from .descent import SGD, Adam, AdamW, RMSProp
+from .rule import Gradient, Number, Rule, State, expand, is_number
+from .wrappers import SAM, Clipped, Masked
 
-__all__ = ["SAM", "SGD", "Adam", "AdamW", "Clipped", "Gradient", "Masked", "Number", "RMSProp", "Rule",
-           "State", "expand", "is_number"]
+__all__ = [
+    "SAM",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Clipped",
+    "Gradient",
+    "Masked",
+    "Number",
+    "RMSProp",
+    "Rule",
+    "State",
+    "expand",
+    "is_number",
+]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reprise.updates.rule import Number, Rule, State
+from .rule import Number, Rule, State
 
 
 def _decayed(grads: Tensor, params: Tensor, hyper: Mapping) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from reprise.schedules import Schedule
+from ..schedules import Schedule
 
 Number = float | Schedule | Tensor | Mapping[str, float]
 State = dict[str, Any]
@@ -108,8 +108,11 @@ class Rule:
         raise NotImplementedError
 
 
-def expand(value: Mapping[str, float], layout: Mapping[str, slice | tuple[int, ...]],
-           dtype: torch.dtype = torch.float64) -> Tensor:
+def expand(
+    value: Mapping[str, float],
+    layout: Mapping[str, slice | tuple[int, ...]],
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
     """One number a parameter from numbers by name pattern.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reprise.updates.rule import Number, Rule, State
+from .rule import Number, Rule, State
 
 
 @dataclass(frozen=True)
