@@ -1,0 +1,143 @@
+"""What the book shows of the results, as Markdown made from the chapters' `result.json` files."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reprise import results
+from reprise.notebook import Cell, section
+
+Result = Mapping[str, Any]
+NAMES = {
+    "reproduced": "reproduced",
+    "partly": "partly",
+    "not reproduced": "not",
+    "not tested at this scale": "untested",
+}
+
+
+def text(value: Any) -> str:
+    """A value as Markdown for one table cell: mathematics in $ and code in ` kept, the rest literal."""
+    pieces = re.split(r"(\$[^$]+\$|`[^`]+`)", str(value if value is not None else "").replace("\n", " "))
+    escaped = [p if i % 2 else re.sub(r"([\\*_<\[\]~])", r"\\\1", p) for i, p in enumerate(pieces)]
+    return "".join(escaped).replace("|", r"\|").strip() or "–"
+
+
+def verdict_badge(verdict: str, label: str = "") -> str:
+    return f'<span class="verdict verdict-{NAMES[verdict]}">{html.escape(label or verdict)}</span>'
+
+
+def counts(result: Result) -> str:
+    """One badge a verdict that occurs, with its count."""
+    found = results.count(result)
+    return " ".join(verdict_badge(v, f"{found[v]} {v}") for v in results.VERDICTS if found[v])
+
+
+def cost(result: Result) -> str:
+    seconds = result["cpu_seconds"]
+    return f"{seconds:.0f} CPU-seconds" if seconds < 600 else f"{seconds / 3600:.1f} CPU-hours"
+
+
+def question(result: Result, cells: Sequence[Cell]) -> str:
+    """The chapter's question: from its result, else the first sentence under that heading."""
+    prose = result.get("question") or section(cells, "The question").split("\n\n")[0]
+    prose = re.sub(r"\s+", " ", prose)
+    return prose if result.get("question") else re.split(r"(?<=[.?!]) ", prose)[0]
+
+
+def strip(result: Result) -> str:
+    """The line under a chapter's title: verdicts, device, time, date, commit, version."""
+    commit = str(result.get("commit") or "")[:10]
+    version = result.get("versions", {}).get("torch")
+    facts = [
+        f"{result['scale']} scale",
+        result["device_name"],
+        cost(result),
+        f"{result['members']} members",
+        str(result["date"])[:10],
+        f"commit {commit}" if commit else "",
+        f"torch {version}" if version else "",
+    ]
+    line = " · ".join(html.escape(str(fact)) for fact in facts if fact)
+    return (
+        f'<div class="strip"><p class="strip-verdicts">{counts(result)}'
+        f'<a href="#claims">the claims</a></p><p class="strip-facts">{line}</p></div>'
+    )
+
+
+def card(result: Result, ask: str, colab: str, notebook: str) -> str:
+    """A gallery card; `notebook` is the page's path from the page that holds the card."""
+    slug = result["slug"]
+    return f"""
+::::{{grid-item-card}} [{result["title"]}]({notebook})
+:img-top: ../_generated/{slug}.png
+:img-alt: {result["hero"]["alt"].replace(chr(10), " ")}
+:class-card: chapter-card
+
+{ask}
+
+:::{{card-footer}}
+<p class="card-verdicts">{counts(result)}</p>
+
+[Read]({notebook}) · [Colab]({colab}) · {{download}}`notebook <{notebook}>` · {cost(result)}
+:::
+::::
+"""
+
+
+def gallery(cards: Sequence[str]) -> str:
+    return ":::::{grid} 1 1 2 2\n:gutter: 3\n" + "\n".join(cards) + "\n:::::\n"
+
+
+def totals(found: Sequence[Result]) -> str:
+    """All verdicts of the book as badges, and the cost of having got them."""
+    everything = {"claims": [claim for result in found for claim in result["claims"]]}
+    seconds = sum(result["cpu_seconds"] for result in found)
+    return (
+        f'<p class="totals">{counts(everything)}</p>\n\n'
+        f"{len(everything['claims'])} claims in {len(found)} chapters, {seconds:.0f} CPU-seconds.\n"
+    )
+
+
+def scoreboard(found: Sequence[Result]) -> str:
+    """A heading and a table for each chapter."""
+    return "\n".join(_chapter_table(result) for result in found)
+
+
+def _chapter_table(result: Result) -> str:
+    page = f"../notebooks/{result['slug']}.ipynb"
+    rows = [
+        f"## [{result['title']}]({page})",
+        "",
+        f"{counts(result)}",
+        "",
+        f"{text(result['device_name'])}, {result['scale']} scale, {result['seconds']:.0f} s "
+        f"({cost(result)}), {str(result['date'])[:10]}",
+        "",
+        "| | Claim | Paper | Measured | Threshold | Verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for claim in result["claims"]:
+        verdict = verdict_badge(claim["verdict"])
+        if claim.get("reason") and claim["verdict"] != "reproduced":
+            verdict += f"<br>{text(claim['reason'])}"
+        cells = [text(claim.get(key)) for key in ("title", "paper", "measured", "threshold")]
+        rows.append(f"| [{claim['id']}]({page}#claims) | " + " | ".join([*cells, verdict]) + " |")
+    return "\n".join([*rows, ""])
+
+
+def api(library: Path) -> str:
+    """An autodoc block for every public module of the library."""
+    names = []
+    for path in sorted(library.rglob("*.py")):
+        relative = path.relative_to(library.parent).with_suffix("")
+        if not {"template", "cli", "__main__"} & set(relative.parts):
+            names.append(".".join(relative.parts).removesuffix(".__init__"))
+    order = sorted(set(names) - {"reprise"}, key=lambda name: (name.count("."), name))
+    return "\n".join(
+        f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n" for name in order
+    )
