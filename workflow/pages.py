@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from reprise import results
+from reprise.claims import VERDICTS
 from reprise.notebook import Cell, section
+from reprise.verdict_table import BADGES
 
 Result = Mapping[str, Any]
-NAMES = {
-    "reproduced": "reproduced",
-    "partly": "partly",
-    "not reproduced": "not",
-    "not tested at this scale": "untested",
-}
 
 
 def text(value: Any) -> str:
@@ -28,13 +24,13 @@ def text(value: Any) -> str:
 
 
 def verdict_badge(verdict: str, label: str = "") -> str:
-    return f'<span class="verdict verdict-{NAMES[verdict]}">{html.escape(label or verdict)}</span>'
+    return f'<span class="verdict verdict-{BADGES[verdict]}">{html.escape(label or verdict)}</span>'
 
 
 def counts(result: Result) -> str:
     """One badge a verdict that occurs, with its count."""
     found = results.count(result)
-    return " ".join(verdict_badge(v, f"{found[v]} {v}") for v in results.VERDICTS if found[v])
+    return " ".join(verdict_badge(v, f"{found[v]} {v}") for v in VERDICTS if found[v])
 
 
 def cost(result: Result) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from reprise.claims import VERDICTS
 from reprise.notebook import UsageError
-
-VERDICTS = ("reproduced", "partly", "not reproduced", "not tested at this scale")
 
 
 def read(folder: Path) -> dict[str, Any]:
