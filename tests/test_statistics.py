@@ -112,6 +112,6 @@ def test_numbers_have_sensible_digits(value, text):
 
 def test_intervals_read_well():
     assert str(st.Interval(0.3612, 0.2812, 0.4412, 4)) == "0.36 ± 0.08 (4 seeds)"
-    assert str(st.Interval(2.0, 1.6, 2.7, 4)) == "2 (1.6 to 2.7) (4 seeds)"
+    assert str(st.Interval(2.0, 1.6, 2.7, 4)) == "2 (1.6 to 2.7; 4 seeds)"
     assert st.Interval(41.2, 34.1, 48.3, 8).text() == "41 ± 7"
     assert st.Interval(3.1e-7, 2.9e-7, 3.3e-7, 8).text() == "(3.1 ± 0.2)e-7"

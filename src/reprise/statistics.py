@@ -35,6 +35,19 @@ def number(value: float, digits: int = 3) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
+def plus_minus(value: float, half: float) -> str:
+    """Write "0.36 ± 0.08": one digit of the half width, two if it begins with 1."""
+    if half == 0:
+        return f"{number(value)} ± 0"
+    size = max(abs(value), half)
+    shift = 0 if 1e-3 <= size < 1e5 else floor(log10(size))
+    value, half = value / 10.0**shift, half / 10.0**shift
+    place = floor(log10(half))
+    decimals = min(6, max(0, -place + (half < 2 * 10.0**place)))
+    text = f"{value:.{decimals}f} ± {half:.{decimals}f}"
+    return f"({text})e{shift}" if shift else text
+
+
 @dataclass(frozen=True)
 class Interval:
     """An estimate with its interval.
@@ -52,27 +65,19 @@ class Interval:
     level: float = 0.95
 
     def __str__(self) -> str:
-        return f"{self.text()} ({self.n} seeds)"
+        return self.text(note=f"{self.n} seeds")
 
-    def text(self) -> str:
-        """Write "0.36 ± 0.08" if symmetric, else "2.0 (1.6 to 2.7)"."""
+    def text(self, unit: str = "", note: str = "") -> str:
+        """Write "0.36 ± 0.08 % (note)" if symmetric, else "2 % (1.6 to 2.7; note)"."""
         value, low, high = float(self.value), float(self.low), float(self.high)
         up, down = high - value, value - low
+        brackets = f" ({note})" if note else ""
         if not np.isfinite(up + down):
-            return number(value)
+            return f"{number(value)}{unit}{brackets}"
         if abs(up - down) > 0.02 * (up + down):
-            return f"{number(value)} ({number(low)} to {number(high)})"
-        half = (up + down) / 2
-        if half == 0:
-            return f"{number(value)} ± 0"
-        shift = 0
-        if not 1e-3 <= max(abs(value), half) < 1e5:
-            shift = floor(log10(max(abs(value), half)))
-        value, half = value / 10.0**shift, half / 10.0**shift
-        place = floor(log10(half))
-        decimals = min(6, max(0, -place + (half < 2 * 10.0**place)))
-        text = f"{value:.{decimals}f} ± {half:.{decimals}f}"
-        return f"({text})e{shift}" if shift else text
+            ends = f"{number(low)} to {number(high)}"
+            return f"{number(value)}{unit} ({'; '.join(filter(None, [ends, note]))})"
+        return f"{plus_minus(value, (up + down) / 2)}{unit}{brackets}"
 
 
 def mean_interval(values: Any, level: float = 0.95, log: bool = False) -> Interval:

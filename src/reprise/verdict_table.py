@@ -25,7 +25,7 @@ STYLE = """
 .claims .claim-title{font-weight:600}
 .claims .claim-paper,.claims .claim-reason{display:block;margin-top:.15rem}
 .claims .claim-reason{font-style:italic}
-.claims .mark{display:inline-block;width:1.4em;font-weight:700}
+.claims .mark{display:inline-block;text-indent:0;width:1.4em;font-weight:700}
 .claims .control{font-style:italic}
 .claims .cell-name{display:none}
 .verdict{display:inline-block;padding:.1em .6em;border-radius:1em;font-weight:600;font-size:.88em;
@@ -38,7 +38,8 @@ STYLE = """
 .claims th,.claims td{padding:.1rem 0}
 .claims tr.check>td{padding-left:1.5em}
 .claims tr.check>th{padding-left:1.5em;text-indent:-1.5em}
-.claims tr.check{padding:.2rem 0}
+.claims tbody tr.check>*{padding-top:.1rem;padding-bottom:.1rem}
+.claims tr.check{padding:.25rem 0}
 .claims .cell-name{display:inline;font-weight:600}
 }
 """

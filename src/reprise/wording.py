@@ -66,7 +66,7 @@ def measured_text(check: Any) -> str:
         return "not tested"
     if values is None:
         n = check.interval.n
-        return f"{check.interval.text()}{check.unit} ({n} {_plural(check.across, n)})"
+        return check.interval.text(check.unit, f"{n} {_plural(check.across, n)}")
     if isinstance(check.threshold, bool | np.bool_):
         return (
             f"{int(values.sum())} of {values.size} yes" if values.size > 1 else "yes" if values[0] else "no"
@@ -79,7 +79,7 @@ def measured_text(check: Any) -> str:
         return f"{check._passing} of {count} ({_spread(values, check.across)}{check.unit})"
     if check.over in ("mean", "interval") and np.isfinite(values).all():
         if check.interval is not None:
-            return f"{check.interval.text()}{check.unit} ({count})"
+            return check.interval.text(check.unit, count)
         columns = np.exp(np.log(values).mean(0)) if check.log and (values > 0).all() else values.mean(0)
         return f"{_spread(np.atleast_1d(columns), 'value')}{check.unit} (mean of {count})"
     return _spread(values, check.across) + check.unit
