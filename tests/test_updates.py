@@ -106,6 +106,23 @@ def test_rules_equal_torch_with_a_rate_for_each_member(rule, make):
     torch.testing.assert_close(run(rule, {"lr": RATES})[0], reference(make), atol=1e-12, rtol=1e-12)
 
 
+def test_float32_adam_is_torch_s_to_rounding():
+    # b2 rounded before 1 - b2 is taken would be off by 2e-5 of a step
+    rule, start = Adam(1e-3, eps=0.0), torch.zeros(1, 4)
+    grads = torch.tensor([[1.0, -2.0, 1e-3, 5.0]])
+    hyper = {k: torch.full((1, 1), float(v), dtype=torch.float64) for k, v in rule.numbers().items()}
+    params, state = start, rule.init(start)
+    point = start.clone().requires_grad_()
+    optimiser = torch.optim.Adam([point], lr=1e-3, eps=0.0)
+    for t in range(5):
+        params, state = rule.step(
+            params, state, lambda p, batch=None: (p[:, 0], grads), hyper, torch.tensor(t)
+        )
+        point.grad = grads.clone()
+        optimiser.step()
+        torch.testing.assert_close(params, point.detach(), rtol=1e-6, atol=0)
+
+
 def test_betas_may_differ_by_member():
     betas = torch.tensor([0.5, 0.9, 0.99])
     expected = reference(lambda m, p: torch.optim.Adam(p, lr=0.05, betas=(0.9, betas[m].item())))
@@ -198,8 +215,8 @@ def test_sam_on_some_parameters_uses_their_norm_only():
     [
         SGD(0.1, momentum=0.9, weight_decay=0.1),
         AdamW(0.1),
-        RMSProp(0.1, eps=0.0),
-        Adam(0.1, eps=0.0, weight_decay=0.1),
+        RMSProp(0.1),
+        Adam(0.1, weight_decay=0.1),
         SAM(Clipped(SGD(0.1, 0.9), 1.0), 0.1),
     ],
 )
@@ -302,6 +319,8 @@ def test_program_separates_what_cannot_share_a_stack():
         (lambda: Adam(betas=0.9), "betas must be a pair"),
         (lambda: AdamW(weight_decay=-1), "AdamW: weight_decay"),
         (lambda: SAM(SGD(0.1), torch.tensor([-1.0])), "SAM: radius"),
+        (lambda: Masked(SGD(0.1), torch.tensor([0.0, 0.5])), "Masked: mask must consist of zeros and ones"),
+        (lambda: Masked(SGD(0.1), {"*": 2}), "Masked: mask must consist of zeros and ones"),
     ],
 )
 def test_impossible_numbers_are_refused(build, message):

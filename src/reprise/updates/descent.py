@@ -92,12 +92,12 @@ class Adam(Rule):
         dtype = params.dtype
         beta1, beta2, count = hyper["beta1"], hyper["beta2"], state["count"] + 1
         mean = torch.lerp(state["mean"], grads, (1 - beta1).to(dtype))
-        square = torch.lerp(state["square"], grads * grads, (1 - beta2).to(dtype))
-        # the small numbers keep their own precision until they meet the parameters
-        rate = (hyper["lr"] / (1 - beta1**count)).to(dtype)
-        unbias = torch.rsqrt(1 - beta2**count).to(dtype)
-        scale = torch.addcmul(hyper["eps"].to(dtype), square.sqrt(), unbias)
-        params = torch.addcmul(params, rate, mean / scale, value=-1)
+        square = torch.lerp(state["square"], grads * grads, (1 - beta2).to(dtype))  # 1 - b2 before rounding
+        # the quotient is expanded by sqrt(1 - b2^t), so that few operations touch all parameters
+        unbias = torch.sqrt(1 - beta2**count)
+        rate = (hyper["lr"] * unbias / (1 - beta1**count)).to(dtype)
+        scale = square.sqrt().add_((hyper["eps"] * unbias).to(dtype)).div_(rate)  # infinite where lr is 0
+        params = torch.addcdiv(params, mean, scale, value=-1)
         return params, {"count": count, "mean": mean, "square": square}
 
 
@@ -134,5 +134,5 @@ class RMSProp(Rule):
         _, grads = gradient(params)
         grads = _decayed(grads, params, hyper)
         square = torch.lerp(state["square"], grads * grads, (1 - hyper["alpha"]).to(dtype))
-        move = grads / (square.sqrt() + hyper["eps"].to(dtype))
-        return torch.addcmul(params, hyper["lr"].to(dtype), move, value=-1), {"square": square}
+        scale = square.sqrt().add_(hyper["eps"].to(dtype)).div_(hyper["lr"].to(dtype))
+        return torch.addcdiv(params, grads, scale, value=-1), {"square": square}

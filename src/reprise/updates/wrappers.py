@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -72,17 +73,25 @@ class Masked(Wrapper):
     """Hold some parameters at exactly zero: parameters, gradient and hence momentum and decay are masked.
 
     mask: (P,) tensor, one a member, True (or 1) where a parameter lives; or a dict {name pattern: 1 or 0}. As
-    the outermost wrapper it also keeps pruned entries out of the norms of SAM and Clipped.
+    the outermost wrapper it also keeps pruned entries out of the norms of SAM and Clipped. A mask is kept as
+    zeros and ones: a product is far faster than a choice.
     """
 
     mask: Number = 1.0
 
+    def __post_init__(self) -> None:
+        if isinstance(self.mask, Tensor):
+            object.__setattr__(self, "mask", self.mask.to(torch.get_default_dtype()))
+        values = self.mask.values() if isinstance(self.mask, Mapping) else [self.mask]
+        if not all(bool(((v == 0) | (v == 1)).all()) for v in map(torch.as_tensor, values)):
+            raise ValueError("Masked: mask must consist of zeros and ones")
+
     def step(self, params, state, gradient, hyper, step):
-        alive = hyper["mask"] != 0
+        alive = hyper["mask"].to(params.dtype)
 
         def masked(point: Tensor, batch=None) -> tuple[Tensor, Tensor]:
             loss, grads = gradient(point, batch)
-            return loss, torch.where(alive, grads, 0)
+            return loss, grads * alive
 
-        params, state = self.rule.step(torch.where(alive, params, 0), state, masked, hyper["rule"], step)
-        return torch.where(alive, params, 0), state
+        params, state = self.rule.step(params * alive, state, masked, hyper["rule"], step)
+        return params * alive, state
