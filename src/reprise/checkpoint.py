@@ -1,0 +1,94 @@
+"""Checkpoints of long training: written atomically, resumed exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from .digest import sha
+from .train import Run
+
+
+class Checkpoint:
+    """The files `<path>.<stack>` of one training. A file of another training is ignored and overwritten."""
+
+    def __init__(self, path: Path, seconds: float, description: str) -> None:
+        self.path, self.seconds, self.digest = Path(path), seconds, sha(description)
+        self.last = time.monotonic()
+        self.written: set[Path] = set()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def file(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+    def pause(self, number: int, run: Run) -> None:
+        """Write when enough time has passed since the last write."""
+        if time.monotonic() - self.last >= self.seconds:
+            self.write(number, run)
+
+    def write(self, number: int, run: Run) -> None:
+        """Write everything that changes along the run: one safetensors file, moved into place when complete."""
+        from safetensors.torch import save_file
+
+        leaves = {
+            path: x.clone().contiguous()
+            for path, x in zip(_paths(run.tensors()), pytree.tree_leaves(run.tensors()), strict=True)
+        }
+        meta = {"digest": self.digest, "plain": json.dumps(run.plain())}
+        partial = self.file(number).with_suffix(f".{number}.{os.getpid()}.partial")
+        save_file(leaves, partial, metadata=meta)
+        os.replace(partial, self.file(number))
+        self.written.add(self.file(number))
+        self.last = time.monotonic()
+
+    def restore(self, number: int, run: Run) -> None:
+        """Continue a run from its file, if there is one of this very training."""
+        from safetensors import safe_open
+
+        path = self.file(number)
+        if not path.exists():
+            return
+        self.written.add(path)
+        with safe_open(path, "pt", device=str(run.stack.device)) as file:
+            meta = file.metadata()
+            if meta.get("digest") != self.digest:
+                return
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        empty = {name: {} for name in run.tensors()}
+        values = empty | _nest(tensors) | json.loads(meta["plain"])
+        # A rule without buffers has empty dicts in its state, which no tensor stands for: keep its structure.
+        spec = pytree.tree_structure(run.state)
+        values["state"] = pytree.tree_unflatten([tensors[f"state/{p}"] for p in _paths(run.state)], spec)
+        run.restore(values)
+
+    def remove(self) -> None:
+        """Delete the files: the training is complete."""
+        for path in self.written:
+            path.unlink(missing_ok=True)
+
+
+def _paths(value: Any, prefix: str = "") -> list[str]:
+    """The places of the tensors in nested dicts, "a/b"; "" for a tensor itself."""
+    if isinstance(value, torch.Tensor):
+        return [prefix.removesuffix("/")]
+    if not isinstance(value, dict):
+        raise TypeError(f"checkpoint: state must be nested dicts of tensors, got {type(value).__name__}")
+    # in the order of pytree.tree_flatten, which keeps the order of a dict
+    return [path for key, inner in value.items() for path in _paths(inner, f"{prefix}{key}/")]
+
+
+def _nest(flat: dict[str, torch.Tensor]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, tensor in flat.items():
+        *outer, last = path.split("/")
+        place = nested
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = tensor
+    return nested

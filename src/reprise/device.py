@@ -1,0 +1,57 @@
+"""Which device runs, and the numeric settings under which everything here is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def resolve(device: str | torch.device = "auto") -> torch.device:
+    """ "auto" (a CUDA device if there is one, else the CPU), "cpu", "cuda" or "cuda:N" as a torch.device.
+
+    Raises ValueError when the name is unknown or no such device is present.
+    """
+    if isinstance(device, torch.device):
+        device = str(device)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return torch.device("cuda:0" if count else "cpu")
+    if device == "cpu":
+        return torch.device("cpu")
+    kind, _, index = str(device).partition(":")
+    if kind != "cuda" or (index and not index.isdigit()) or (":" in str(device) and not index):
+        raise ValueError(f'device: expected "auto", "cpu", "cuda" or "cuda:N", got {device!r}')
+    if int(index or 0) >= count:
+        raise ValueError(f"device: {device!r} was asked for, but {count} CUDA devices are present")
+    return torch.device(kind, int(index or 0))
+
+
+def name(device: torch.device) -> str:
+    """A readable name of the device for the record, such as "NVIDIA H100" or "CPU (AMD EPYC)"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({_processor()})"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        import platform
+
+        return platform.processor() or platform.machine()
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Full float32 products: TF32 and reduced-precision reductions off while inside."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, matmul.allow_fp16_reduced_precision_reduction
+    matmul.allow_tf32 = cudnn.allow_tf32 = matmul.allow_fp16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, matmul.allow_fp16_reduced_precision_reduction = before

@@ -1,0 +1,45 @@
+"""Where and with what a record was made."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("torch", "numpy", "scipy", "xarray", "scikit-learn")
+
+
+def commit() -> str:
+    """The commit of the library's checkout, with "+changes" when it differs; "" outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        found = git("rev-parse", "--short=12", "HEAD")
+        return found + (
+            "+changes" if found and git("status", "--porcelain", "--untracked-files=no", "--", ".") else ""
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, Reprise and the packages that decide numbers."""
+    found = {"python": platform.python_version()}
+    for name in ("reprise", *PACKAGES):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def today() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")

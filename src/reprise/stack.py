@@ -1,0 +1,262 @@
+"""Members with the same program, shapes and dtype, laid out as one batch of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.utils import _pytree as pytree
+
+from .digest import describe
+from .experiment import Experiment
+from .layout import Layout
+from .schedules import Schedule
+from .streams import Stream
+from .tasks.task import Task, epoch_order
+from .updates import Rule, expand
+
+
+@dataclass
+class Member:
+    """One point of a sweep: its index along the axes, its coordinates, its experiment."""
+
+    index: tuple[int, ...]
+    coords: Mapping[str, Any]
+    experiment: Experiment
+
+    @property
+    def name(self) -> str:
+        return ", ".join(f"{axis}={value}" for axis, value in self.coords.items()) or "the only member"
+
+
+def program_of(experiment: Experiment) -> str:
+    """What must agree for members to share a batch: everything but numbers, data and seeds."""
+    layout = Layout.of(experiment.model)
+    parts = [
+        describe(experiment.model),
+        describe(layout.names),
+        describe(layout.shapes),
+        describe(experiment.task.program),
+        describe(experiment.update.program),
+        repr((experiment.batch, experiment.dtype)),
+    ]
+    return " | ".join(parts)
+
+
+def stacks(members: Sequence[Member], device: torch.device) -> list[Stack]:
+    """Group members by program and by the shapes of their data, keeping the order of the sweep."""
+    built: dict[tuple[str, int], dict] = {}
+    groups: dict[tuple, list[tuple[Member, dict]]] = {}
+    for member in members:
+        experiment = member.experiment
+        key = (describe(experiment.task), experiment.seed_of("task"), experiment.dtype)
+        if key not in built:
+            stream = Stream.of(experiment.seed_of("task"), "task")
+            built[key] = _cast(experiment.task.data(stream), experiment.dtype)
+            _check_batch(member, built[key])
+        data = built[key]
+        shapes = [(path, tuple(x.shape), x.dtype) for path, x in pytree.tree_flatten_with_path(data)[0]]
+        groups.setdefault((program_of(experiment), repr(shapes)), []).append((member, data))
+    return [
+        Stack(program, [m for m, _ in group], [d for _, d in group], device)
+        for (program, _), group in groups.items()
+    ]
+
+
+def _check_batch(member: Member, data: Any) -> None:
+    experiment = member.experiment
+    if type(experiment.task).draw is not Task.draw:
+        return
+    n = experiment.task.examples(data)
+    if experiment.batch is not None and experiment.batch > n:
+        raise ValueError(
+            f"batch: expected at most the {n} training examples of {member.name}, got {experiment.batch}"
+        )
+
+
+def _cast(data: Any, dtype: torch.dtype) -> Any:
+    return pytree.tree_map(lambda x: x.to(dtype) if x.is_floating_point() else x, data)
+
+
+class Stack:
+    """The tensors of a batch of members, and the pure functions that act on them.
+
+    M members, P parameters each. params: (M, P). Data that all members share is held once; the rest has a
+    leading member axis.
+    """
+
+    def __init__(self, program: str, members: list[Member], data: list[dict], device: torch.device) -> None:
+        first = members[0].experiment
+        self.program, self.members, self.device = program, members, device
+        self.model, self.task, self.rule = first.model, first.task, first.update
+        self.batch, self.dtype = first.batch, first.dtype
+        self.layout = Layout.of(first.model)
+        self.members_data = data
+        self.data, self.data_dims = self._stack_data(data)
+        self.model_keys, self.run_keys = (self._keys(role) for role in ("model", "run"))
+        self.budgets = [member.experiment.steps for member in members]
+
+    def subset(self, keep: Sequence[int]) -> Stack:
+        """The same stack with only some of its members."""
+        return Stack(
+            self.program, [self.members[i] for i in keep], [self.members_data[i] for i in keep], self.device
+        )
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def _keys(self, role: str) -> Tensor:
+        return torch.stack([Stream.of(m.experiment.seed_of(role), role).key for m in self.members]).to(
+            self.device
+        )
+
+    def _stack_data(self, data: list[dict]) -> tuple[Any, Any]:
+        columns, spec = zip(*(pytree.tree_flatten(d) for d in data), strict=True)
+        stacked, dims = [], []
+        for tensors in zip(*columns, strict=True):
+            distinct = list({id(t): t for t in tensors}.values())
+            shared = len(distinct) == 1 or all(torch.equal(distinct[0], t) for t in distinct[1:])
+            stacked.append((distinct[0] if shared else torch.stack(tensors)).to(self.device))
+            dims.append(None if shared else 0)
+        return pytree.tree_unflatten(stacked, spec[0]), pytree.tree_unflatten(dims, spec[0])
+
+    # --- parameters -----------------------------------------------------------------------------------
+
+    def initial(self) -> Tensor:
+        """(M, P): each member's start, or a fresh draw from its model seed."""
+        from .models.initialise import initialise
+
+        params = torch.zeros(len(self), self.layout.size, dtype=self.dtype, device=self.device)
+        fresh = [i for i, m in enumerate(self.members) if m.experiment.start is None]
+        if fresh:
+            zero = torch.zeros((), dtype=torch.int64, device=self.device)
+            draw = lambda key: self.layout.join(initialise(self.model, Stream(key, zero, zero), self.dtype))  # noqa: E731
+            for some in torch.tensor(fresh).split(max(1, 2**25 // max(1, self.layout.size))):
+                params[some] = vmap(draw)(self.model_keys[some]).to(self.dtype)
+        for i, member in enumerate(self.members):
+            start = member.experiment.start
+            if start is not None:
+                if start.layout != self.layout:
+                    raise ValueError(f"start: the parameters of {member.name} do not fit its model")
+                params[i] = start.vector.to(self.device, self.dtype)
+        return params
+
+    # --- losses and gradients -----------------------------------------------------------------------------
+
+    def call(self, vector: Tensor, inputs: Any) -> Any:
+        """One member's outputs at a flat parameter vector (P,)."""
+        return functional_call(self.model, self.layout.split(vector), (inputs,))
+
+    def gradient(self, params: Tensor, batch: Any, dims: Any) -> tuple[Tensor, Tensor]:
+        """(M, P) and a batch -> losses (M,), gradients (M, P) of every member's own loss."""
+
+        def member_loss(leaves: tuple[Tensor, ...], batch: Any) -> Tensor:
+            outputs = functional_call(
+                self.model, dict(zip(self.layout.names, leaves, strict=True)), (batch["inputs"],)
+            )
+            return self.task.loss(outputs, batch)
+
+        def total(leaves: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+            losses = vmap(member_loss, in_dims=(0, dims))(leaves, batch)
+            return losses.sum(), losses
+
+        leaves = self.layout.leaves(params)
+        gradients, losses = grad(total, has_aux=True)(leaves)
+        return losses, torch.cat([g.reshape(len(self), -1) for g in gradients], dim=1)
+
+    # --- the numbers of the update rule ---------------------------------------------------------------------
+
+    def numbers(self) -> dict[str, Any]:
+        """The rules' numbers over all members: nested dicts of (M, 1) or (M, P) tensors and `Timetable`s."""
+        return self._merge([member.experiment.update for member in self.members])
+
+    def _merge(self, rules: list[Rule]) -> dict[str, Any]:
+        trees, merged = [rule.numbers() for rule in rules], {}
+        for name in trees[0]:
+            values = [tree[name] for tree in trees]
+            if isinstance(getattr(rules[0], name, None), Rule):
+                merged[name] = self._merge([getattr(rule, name) for rule in rules])
+            elif any(isinstance(value, Schedule) for value in values):
+                merged[name] = Timetable(values, self.budgets)
+            else:
+                rows = [self._row(value) for value in values]
+                width = max(row.numel() for row in rows)
+                merged[name] = torch.stack([row.expand(width) for row in rows]).to(self.device)
+        return merged
+
+    def _row(self, value: Any) -> Tensor:
+        """One number of one member as (1,) in float64, or (P,) in the dtype of the parameters."""
+        row = expand(value, self.layout) if isinstance(value, Mapping) else torch.as_tensor(value)
+        if row.ndim and row.numel() != self.layout.size:
+            raise ValueError(
+                f"update: a tensor of {row.numel()} numbers was given for {self.layout.size} parameters"
+            )
+        if row.ndim and row.dtype != torch.bool:
+            row = row.to(self.dtype)
+        return row.reshape(-1) if row.ndim or row.dtype == torch.bool else row.to(torch.float64).reshape(1)
+
+    # --- batches ----------------------------------------------------------------------------------------------
+
+    def batches(self, begin: int, stop: int) -> Any | None:
+        """The batches of steps begin..stop-1, leaves (T, M, ...); None when every step sees the same full batch."""
+        if self.full_batch:
+            return None
+        steps = torch.arange(begin, stop, device=self.device)
+        zero = torch.zeros((), dtype=torch.int64, device=self.device)
+        rows = self._rows(begin, stop) if self._ordered else None
+
+        def one(key: Tensor, data: Any, step: Tensor, chosen: Tensor | None) -> Any:
+            stream = Stream(key, step, zero)
+            if chosen is None:
+                return self.task.draw(data, stream, self.batch)
+            return self.task.visit({k: v[chosen] for k, v in data["train"].items()}, data, stream)
+
+        members = vmap(one, in_dims=(0, self.data_dims, None, None if rows is None else 0))
+        with torch.no_grad():
+            return vmap(members, in_dims=(None, None, 0, None if rows is None else 0))(
+                self.run_keys, self.data, steps, rows
+            )
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether every step sees the training split itself."""
+        kind = type(self.task)
+        return self.batch is None and kind.draw is Task.draw and kind.visit is Task.visit
+
+    @property
+    def _ordered(self) -> bool:
+        return type(self.task).draw is Task.draw and self.batch is not None
+
+    def _rows(self, begin: int, stop: int) -> Tensor:
+        """(T, M, batch): the rows that `Task.draw` chooses, with the order of each epoch drawn once."""
+        n = self.task.examples(self.members_data[0])
+        per_epoch = n // self.batch
+        epochs = torch.arange(begin // per_epoch, (stop - 1) // per_epoch + 1, device=self.device)
+        zero = torch.zeros((), dtype=torch.int64, device=self.device)
+        order = vmap(vmap(lambda key, epoch: epoch_order(Stream(key, epoch, zero), n), (0, None)), (None, 0))
+        orders = order(self.run_keys, epochs)[..., : per_epoch * self.batch]
+        rows = orders.reshape(len(epochs), len(self), per_epoch, self.batch).transpose(1, 2).flatten(0, 1)
+        first = begin - int(epochs[0]) * per_epoch
+        return rows[first : first + stop - begin]
+
+
+class Timetable:
+    """Numbers of the members that follow schedules: a table by step."""
+
+    def __init__(self, values: list[Any], budgets: list[int]) -> None:
+        self.values, self.budgets = values, budgets
+
+    def table(self, begin: int, stop: int, device: torch.device) -> Tensor:
+        """(T, M, 1) for steps begin..stop-1, evaluated in float64."""
+        steps = torch.arange(begin, stop)
+        rows = [
+            v(steps, total).to(torch.float64)
+            if isinstance(v, Schedule)
+            else torch.full((len(steps),), float(v), dtype=torch.float64)
+            for v, total in zip(self.values, self.budgets, strict=True)
+        ]
+        return torch.stack(rows, dim=1)[..., None].to(device)
