@@ -154,8 +154,8 @@ def loglog(
         ax.plot(ends, fit.line(ends), color=color)
         text = f"{name} slope {fit.text()}".strip()
         at = (ends.prod() ** 0.5, fit.line(ends.prod() ** 0.5))
-        side = dict(ha="left", xytext=(8, 6)) if fit.value < 0 else dict(ha="right", xytext=(-8, 6))
-        ax.annotate(text, at, textcoords="offset points", color=color, va="bottom", **side)
+        side = dict(va="top", xytext=(-8, -6)) if fit.value < 0 else dict(va="bottom", xytext=(-8, 6))
+        ax.annotate(text, at, textcoords="offset points", color=color, ha="right", **side)
     return ax
 
 
@@ -192,7 +192,7 @@ def plane(
         curve = np.asarray(theory, dtype=float)
         ax.plot(*curve.T, color=INK, linewidth=1.4, linestyle=(0, (5, 3)), label=theory_name, zorder=5)
     if names or theory is not None:
-        ax.legend()
+        ax.legend(markerscale=2.5)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     return ax
 
@@ -281,7 +281,7 @@ def bars(
         ax.legend()
     ax.set_yticks(rows, list(names))
     ax.tick_params(axis="y", length=0)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.4, -0.6)
     ax.grid(False)
     ax.grid(axis="x", color=INK, alpha=0.22, linewidth=0.6)
     ax.set_xlabel(label)
