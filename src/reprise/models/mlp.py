@@ -66,7 +66,7 @@ class MLP(Model):
         return self._run(inputs, None)
 
     def activations(self, inputs: Tensor) -> dict[str, Tensor]:
-        """By name: "layers.i" (batch, widths[i + 1]): the values after the activation of layer i; then "outputs"."""
+        """By name: "layers.i" (batch, widths[i + 1]), after the activation of layer i; then "outputs"."""
         record: dict[str, Tensor] = {}
         record["outputs"] = self._run(inputs, record)
         return record

@@ -79,7 +79,7 @@ class ResNet(Model):
         return self.activations(inputs)["outputs"]
 
     def activations(self, inputs: Tensor) -> dict[str, Tensor]:
-        """By name: "stem", "stages.i" (batch, channel, height, width), "features" (batch, 4 width), "outputs"."""
+        """By name: "stem", "stages.i" (four axes), "features" (batch, 4 width), "outputs"."""
         x = torch.relu(_normed(self.stem_norm, self.stem(inputs)))
         record = {"stem": x}
         for i, block in enumerate(self.stages):

@@ -47,7 +47,7 @@ class VGG(Model):
         return self.activations(inputs)["outputs"]
 
     def activations(self, inputs: Tensor) -> dict[str, Tensor]:
-        """By name: "convolutions.i" (batch, channel, height, width), "hidden.i" (batch, feature), "outputs"."""
+        """By name: "convolutions.i" (four axes), "hidden.i" (batch, feature), "outputs"."""
         function, record = ACTIVATIONS[self.activation], {}
         x, layer = inputs, 0
         for stage in PLAN:

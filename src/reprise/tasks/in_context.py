@@ -57,7 +57,7 @@ class InContextRegression(Task):
         return tuple(range(0, 2 * self.pairs - 1, 2))
 
     def data(self, stream: Stream) -> dict[str, Any]:
-        """Tensors "pool" (max_pool, D) float64, "size" int64 (), "fresh" bool () and "noise", a variance ()."""
+        """The tensors "pool" (max_pool, D), "size" int64 (), "fresh" bool () and "noise", a variance ()."""
         row = lambda i: stream.fold(i).normal("pool", (self.dimension,), torch.float64)  # noqa: E731
         return {
             "pool": vmap(row)(torch.arange(self._rows_of_pool)),
