@@ -33,6 +33,10 @@ def counts(result: Result) -> str:
     return " ".join(verdict_badge(v, f"{found[v]} {v}") for v in VERDICTS if found[v])
 
 
+def plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def cost(result: Result) -> str:
     seconds = result["cpu_seconds"]
     return f"{seconds:.0f} CPU-seconds" if seconds < 600 else f"{seconds / 3600:.1f} CPU-hours"
@@ -53,7 +57,7 @@ def strip(result: Result) -> str:
         f"{result['scale']} scale",
         result["device_name"],
         cost(result),
-        f"{result['members']} members",
+        plural(result["members"], "member"),
         str(result["date"])[:10],
         f"commit {commit}" if commit else "",
         f"torch {version}" if version else "",
@@ -93,10 +97,9 @@ def totals(found: Sequence[Result]) -> str:
     """All verdicts of the book as badges, and the cost of having got them."""
     everything = {"claims": [claim for result in found for claim in result["claims"]]}
     seconds = sum(result["cpu_seconds"] for result in found)
-    return (
-        f'<p class="totals">{counts(everything)}</p>\n\n'
-        f"{len(everything['claims'])} claims in {len(found)} chapters, {seconds:.0f} CPU-seconds.\n"
-    )
+    size = f"{plural(len(everything['claims']), 'claim')} in {plural(len(found), 'chapter')}"
+    return f'<p class="totals">{counts(everything)}</p>\n\n{size}, {seconds:.0f} CPU-seconds of computing.\n'
+
 
 
 def scoreboard(found: Sequence[Result]) -> str:

@@ -40,12 +40,13 @@ def stage(root: Path, target: Path) -> None:
     found, cards = [], {}
     for slug in notebook.chapters(root):
         folder = root / "_build/chapters" / slug
-        result = results.read(folder)
+        cells = notebook.read_cells(root / f"notebooks/{slug}.ipynb")
+        result = results.read(folder) | {"title": notebook.title(cells)}
         found.append(result)
         shutil.copy(folder / result["hero"]["file"], target / f"_generated/{slug}.png")
         content = staged(json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8")), result)
         (target / f"notebooks/{slug}.ipynb").write_text(json.dumps(content), encoding="utf-8")
-        ask = pages.question(result, notebook.read_cells(root / f"notebooks/{slug}.ipynb"))
+        ask = pages.question(result, cells)
         cards[slug] = pages.card(result, ask, colab(root, slug), f"../notebooks/{slug}.ipynb")
     generated = {
         "totals": pages.totals(found),
