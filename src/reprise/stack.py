@@ -190,7 +190,10 @@ class Stack:
 
     def _row(self, value: Any) -> Tensor:
         """One number of one member as (1,) in float64, or (P,) in the dtype of the parameters."""
-        row = expand(value, self.layout) if isinstance(value, Mapping) else torch.as_tensor(value)
+        if isinstance(value, Mapping):
+            row = expand(value, self.layout)
+        else:
+            row = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
         if row.ndim and row.numel() != self.layout.size:
             raise ValueError(
                 f"update: a tensor of {row.numel()} numbers was given for {self.layout.size} parameters"

@@ -76,6 +76,8 @@ class Run:
 
     def advance(self, pause: Callable[[Run], None] = lambda run: None) -> None:
         """Train to the end of every member's budget; `pause` is called between blocks of steps."""
+        if self.step == 0 and 0 in self.keep_at:
+            self._keep()
         with torch.no_grad():
             while self.active:
                 stop = min(self.stack.budgets[i] for i in self.active)
@@ -169,8 +171,6 @@ class Run:
 
     def _measure(self, step: int) -> None:
         """Run the probes that are due after `step` updates."""
-        if step == 0 and 0 in self.keep_at:
-            self._keep()
         for number, scheduled in enumerate(self.probes):
             rows = [row for row, i in enumerate(self.active) if step in self._steps(scheduled, i)]
             if scheduled.probe is training_loss or self.done[number] >= step or not rows:

@@ -3,7 +3,7 @@
 from .digits import Digits
 from .images import CropAndFlip, Images
 from .in_context import InContextRegression
-from .losses import accuracy, cross_entropy, squared
+from .losses import cross_entropy, squared
 from .modular import ModularArithmetic
 from .noise import LabelNoise, SmoothedLabels, TargetNoise
 from .objective import Minimise
@@ -22,7 +22,6 @@ __all__ = [
     "TargetNoise",
     "Task",
     "TeacherRegression",
-    "accuracy",
     "cross_entropy",
     "epoch_order",
     "squared",
