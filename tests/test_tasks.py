@@ -19,10 +19,10 @@ from reprise.tasks import (
     SmoothedLabels,
     TargetNoise,
     TeacherRegression,
-    accuracy,
     cross_entropy,
     squared,
 )
+from reprise.tasks.losses import accuracy
 
 
 def data(task, seed=0):

@@ -6,75 +6,18 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..streams import Stream
 from .activations import ACTIVATIONS
 from .attention import Attention
+from .blocks import Block, MLPBlock, Norm, Table, normed
 from .model import Linear, Model, choose, positive, whole
 
 NORMS = (None, "layer", "rms")
 PLACEMENTS = ("pre", "post", "pre-post")
 MLPS = (*ACTIVATIONS, "gated")
 PARTS = ("input", "position", "qkv", "attention-output", "mlp-hidden", "mlp-output", "output")
-
-
-class Norm(nn.Module):
-    """Layer norm or RMS norm over the last axis, with or without gain (and bias, for layer norm)."""
-
-    def __init__(self, kind: str, width: int, affine: bool, bias: bool, eps: float):
-        super().__init__()
-        self.kind, self.width, self.eps = kind, width, eps
-        self.weight = nn.Parameter(torch.zeros(width)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(width)) if affine and bias and kind == "layer" else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (..., width) -> the same shape."""
-        if self.kind == "layer":
-            x = F.layer_norm(x, (self.width,), eps=self.eps)
-        else:
-            x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
-        if self.weight is not None:
-            x = x * self.weight
-        return x if self.bias is None else x + self.bias
-
-
-class MLPBlock(nn.Module):
-    """W2 act(W1 x), or with "gated" W2 (gelu(A x) * (B x)), where `hidden.weight` stacks A and B."""
-
-    def __init__(self, width: int, hidden: int, activation: str, bias: bool):
-        super().__init__()
-        self.activation = activation
-        self.hidden = Linear(width, 2 * hidden if activation == "gated" else hidden, bias)
-        self.output = Linear(hidden, width, bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (..., width) -> the same shape."""
-        x = self.hidden(x)
-        if self.activation == "gated":
-            gate, value = x.chunk(2, -1)
-            return self.output(ACTIVATIONS["gelu"](gate) * value)
-        return self.output(ACTIVATIONS[self.activation](x))
-
-
-class Block(nn.Module):
-    """Attention and MLP on a residual stream: x + f(N x), N(x + f x) or N'(x + f(N x))."""
-
-    def __init__(self, attention: Attention, mlp: MLPBlock, norm: Callable[[], Norm | None], placement: str):
-        super().__init__()
-        self.attention, self.mlp = attention, mlp
-        before, after = "pre" in placement, "post" in placement
-        self.norm1 = norm() if before else None
-        self.norm2 = norm() if after else None
-        self.norm3 = norm() if before else None
-        self.norm4 = norm() if after else None
-
-    def forward(self, x: Tensor, bias: Tensor | None, rows: Callable[[Tensor], Tensor] | None):
-        """x: (batch, position, width) -> the stream at the rows, and the attention weights."""
-        mixed, weights = self.attention(_normed(self.norm1, x), bias, rows)
-        x = _normed(self.norm2, (x if rows is None else rows(x)) + mixed)
-        return _normed(self.norm4, x + self.mlp(_normed(self.norm3, x))), weights
 
 
 class Transformer(Model):
@@ -168,8 +111,8 @@ class Transformer(Model):
         self.tied, self.init, self.eps = tied, init if isinstance(init, str) else dict(init), eps
 
         make_norm = lambda: None if norm is None else Norm(norm, width, affine, bias, eps)  # noqa: E731
-        self.input = Linear(features, width, bias=False) if vocabulary is None else _Table(vocabulary, width)
-        self.position = nn.ModuleList(_Table(n, width) for n in tables) if positions else None
+        self.input = Linear(features, width, bias=False) if vocabulary is None else Table(vocabulary, width)
+        self.position = nn.ModuleList(Table(n, width) for n in tables) if positions else None
         self.blocks = nn.ModuleList(
             Block(
                 Attention(width, heads, head_size or width // heads, bias),
@@ -208,7 +151,7 @@ class Transformer(Model):
             x, weights = block(x, mask, select)
             _note(record, f"blocks.{i}.attention", weights)
             _note(record, f"blocks.{i}", x)
-        x = _normed(self.last_norm, x)
+        x = normed(self.last_norm, x)
         x = self.output(x) if self.output is not None else x @ self.input.weight.t()
         x = x[:, 0] if self.read == "last" else x
         _note(record, "outputs", x)
@@ -252,15 +195,6 @@ class Transformer(Model):
         return 0.02 if table else fan_in**-0.5 / shrink
 
 
-class _Table(nn.Module):
-    def __init__(self, rows: int, width: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(rows, width))
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids, self.weight)
-
-
 def _part(name: str) -> str:
     for key, part in (
         ("attention.qkv", "qkv"),
@@ -271,10 +205,6 @@ def _part(name: str) -> str:
         if key in name:
             return part
     return name.split(".")[0]
-
-
-def _normed(norm: nn.Module | None, x: Tensor) -> Tensor:
-    return x if norm is None else norm(x)
 
 
 def _note(record: dict[str, Tensor] | None, name: str, value: Tensor) -> None:
