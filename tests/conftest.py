@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from pathlib import Path
 
 import pytest
@@ -20,47 +21,37 @@ widths = [2, 3]
 half = False
 """
 
+CHAPTER = """\
+chapter = Chapter("tiny-decay", question="Does it decay?", scale=scale, device=device, seed=seed)
+"""
+
 EXPERIMENT = """\
-import inspect
-
-
 class Decay:
     def __init__(self, rate):
         self.rate = rate
 
+    def at(self, steps):
+        return self.rate ** np.arange(steps)
 
-def run(steps):
-    return [Decay(rate).rate ** n for n in range(steps)]
+
+def decay(seed):
+    return {"curve": (("step",), Decay(rate).at(steps) + 0.0 * seed)}
 
 
-source = inspect.getsource(run)
-curve = run(steps)
+record = chapter.map("decay", Sweep(decay, seed=chapter.seeds(3)))
+last = record["curve"].values[:, -1]
 """
 
 FIGURE = """\
-import matplotlib.pyplot as plt
-
 figure, axes = plt.subplots(figsize=(4, 2))
-axes.plot(curve)
+axes.plot(record["curve"].values.T)
+chapter.hero(figure, "A curve that falls towards zero and stays there.");
 """
 
 CLAIMS = """\
-import json
-import os
-from pathlib import Path
-
-output = Path(os.environ["REPRISE_OUTPUT"])
-figure.savefig(output / "hero.png")
-verdict = "reproduced" if curve[-1] < 0.1 else "not reproduced"
-claim = {"id": "C1", "title": "The curve |c| decays, c < 1", "paper": "$2^{-n}$", "kind": "identity", "origin": "paper",
-         "verdict": verdict, "measured": f"{curve[-1]:.3g}", "threshold": "< 0.1", "reason": "too slow",
-         "checks": [], "controls": []}
-result = {"slug": "tiny-decay", "title": "Tiny decay", "question": "Does it decay?", "scale": scale, "device": "cpu",
-          "device_name": "CPU", "seed": seed, "date": "2026-01-01", "commit": "abc", "versions": {"torch": "2.13.0"},
-          "cpu_seconds": 1.0, "seconds": 1.0, "members": 1, "digest": "d",
-          "hero": {"file": "hero.png", "alt": "A falling curve."}, "claims": [claim], "expected": {"C1": "reproduced"}}
-(output / "result.json").write_text(json.dumps(result))
-print("C1", verdict)
+check = Check("last value", last, "<", 0.1)
+chapter.claim("C1", "The curve |c| decays, c < 1", paper="2^-n", checks=[check])
+chapter.claims()
 """
 
 
@@ -75,8 +66,13 @@ def markdown(source: str) -> dict:
 
 
 def _cell(kind: str, source: str) -> dict:
-    name = f"{kind}-{abs(hash(source)) % 10**8}"
-    return {"cell_type": kind, "id": name, "metadata": {}, "source": source.strip("\n").splitlines(keepends=True)}
+    name = f"{kind}-{zlib.crc32(source.encode())}"
+    return {
+        "cell_type": kind,
+        "id": name,
+        "metadata": {},
+        "source": source.strip("\n").splitlines(keepends=True),
+    }
 
 
 def write_notebook(path: Path, cells: list[dict]) -> None:
@@ -86,11 +82,16 @@ def write_notebook(path: Path, cells: list[dict]) -> None:
 
 
 def tiny_cells() -> list[dict]:
-    caption = {"name": "tiny-decay-hero", "caption": "It falls."}
+    caption = {"name": "tiny-decay-hero", "caption": "It falls. Not in the paper."}
+    imports = (
+        "import matplotlib.pyplot as plt\nimport numpy as np\n\n"
+        "from reprise import Chapter, Sweep\nfrom reprise.checks import Check"
+    )
     return [
         markdown("# Tiny decay\n\nA test, {footcite}`tiny-decay`. One curve."),
-        code("import sys", "setup"),
+        code(imports, "setup"),
         code(PARAMETERS, "parameters"),
+        code(CHAPTER, "chapter"),
         markdown("## The question\n\nDoes it decay? Nobody knows."),
         markdown("## The idea\n\n$$\nc_n = r^n\n$$ (tiny-decay-law)"),
         markdown("## The experiment\n\nEquation {eq}`tiny-decay-law`."),
@@ -99,6 +100,7 @@ def tiny_cells() -> list[dict]:
         code(FIGURE, "figure", image={"alt": "A falling curve.", "classes": "dark-light"}, figure=caption),
         markdown("## Claims"),
         code(CLAIMS, "keep_output"),
+        code('chapter.finish({"C1": "reproduced"})', "expected"),
         markdown("## References\n\n```{footbibliography}\n```"),
     ]
 
@@ -112,8 +114,12 @@ def tiny(tmp_path: Path) -> Path:
     for name in ("_config.yml", "pyproject.toml"):
         shutil.copy(ROOT / name, root / name)
     shutil.copytree(ROOT / "book/_static", root / "book/_static")
-    (root / "book/references.bib").write_text("@misc{tiny-decay, title={Decay}, author={A, B}, year={2020}}\n")
-    (root / "book/index.md").write_text("# Book\n\n## Chapters\n\n<!-- generated: totals -->\n\n<!-- generated: gallery -->\n")
+    (root / "book/references.bib").write_text(
+        "@misc{tiny-decay, title={Decay}, author={A, B}, year={2020}}\n"
+    )
+    (root / "book/index.md").write_text(
+        "# Book\n\n## Chapters\n\n<!-- generated: totals -->\n\n<!-- generated: gallery -->\n"
+    )
     (root / "book/scoreboard.md").write_text("# Scoreboard\n\n<!-- generated: scoreboard -->\n")
     (root / "book/bibliography.md").write_text("# Bibliography\n\n```{bibliography}\n:all:\n```\n")
     (root / "_toc.yml").write_text(

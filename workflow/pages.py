@@ -101,7 +101,6 @@ def totals(found: Sequence[Result]) -> str:
     return f'<p class="totals">{counts(everything)}</p>\n\n{size}, {seconds:.0f} CPU-seconds of computing.\n'
 
 
-
 def scoreboard(found: Sequence[Result]) -> str:
     """A heading and a table for each chapter."""
     return "\n".join(_chapter_table(result) for result in found)

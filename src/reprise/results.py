@@ -43,7 +43,7 @@ def summary(found: Iterable[Mapping[str, Any]]) -> str:
 def report(result: Mapping[str, Any]) -> str:
     """The claims of one chapter with what the paper says, what was measured and why."""
     lines = [
-        result["title"],
+        result["title"] or result["slug"],
         f"{result['scale']} scale, {result['device_name']}, seed {result['seed']}, "
         f"{result['cpu_seconds']:.0f} CPU-seconds, {result['members']} members, {result['date']}",
     ]
