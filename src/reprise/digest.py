@@ -116,6 +116,8 @@ def _describe(value: Any, seen: tuple[int, ...]) -> str:
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__name__', value)}"
     if isinstance(value, torch.jit.ScriptFunction):
         return str(value.graph)
+    if hasattr(value, "__dict__") and not isinstance(value, types.ModuleType):
+        return f"{describe_class(type(value))}{deeper(vars(value))}"
     raise TypeError(
         f"cannot describe a {type(value).__module__}.{type(value).__name__} for the record: "
         "use numbers, strings, tensors, dataclasses, modules or functions"
