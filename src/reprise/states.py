@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,22 @@ class States:
     members: dict[tuple[int, ...], dict[int, Tensor]]
     layouts: dict[tuple[int, ...], Layout]
     digest: str
+
+    @classmethod
+    def gather(cls, function: Callable[..., State], **axes: Sequence) -> States:
+        """States over axes of their own: at every point the `State` that function(**labels) returns.
+
+        Used to compare a sweep with states of others: `trained.measure(probe, reference=States.gather(...))`.
+        """
+        coords = {name: list(labels) for name, labels in axes.items()}
+        indices = list(itertools.product(*(range(len(labels)) for labels in coords.values())))
+        chosen = {
+            index: function(**{name: coords[name][i] for name, i in zip(coords, index, strict=True)})
+            for index in indices
+        }
+        digest = sha(json.dumps([coords, [state.digest for state in chosen.values()]]))
+        members = {index: {0: state.vector} for index, state in chosen.items()}
+        return cls(coords, members, {index: state.layout for index, state in chosen.items()}, digest)
 
     @property
     def steps(self) -> list[int]:
