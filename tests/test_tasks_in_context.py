@@ -102,6 +102,24 @@ def test_posterior_mean_weighs_the_pool_by_bayes():
             assert ours[n, k] == pytest.approx(expected, abs=1e-9)
 
 
+def test_members_with_different_pools_are_evaluated_together():
+    tasks = [InContextRegression(3, 6, 3 / 32, pool=m, max_pool=4) for m in (2, 4, None)]
+    members = [store(task) for task in tasks]
+    stacked = {name: torch.stack([m[name] for m in members]) for name in members[0]}
+
+    def guesses(task, data, kind):
+        batch = task.evaluation(data, Stream.of(9, "probe"), 20, kind)
+        return batch["inputs"], task.posterior_mean(batch, data)
+
+    for kind in ("pretrain", "true"):
+        inputs, together = vmap(lambda data, kind=kind: guesses(tasks[0], data, kind))(stacked)
+        assert together[2].isnan().all()  # no pool
+        for i in (0, 1):
+            alone = guesses(tasks[i], members[i], kind)
+            torch.testing.assert_close(inputs[i], alone[0])
+            torch.testing.assert_close(together[i], alone[1])
+
+
 def test_posterior_mean_does_not_underflow():
     sharp = InContextRegression(3, 6, 1e-6, pool=4)
     data = store(sharp)

@@ -170,7 +170,7 @@ def _global_names(code: types.CodeType) -> set[str]:
 
 
 def describe_class(cls: type) -> str:
-    """A class by its name and, when a notebook defines it, by the code of its methods."""
+    """A class by its name and, when a notebook defines it, by its methods and constants."""
     if _in_library(cls) or _installed(cls):
         return f"{cls.__module__}.{cls.__qualname__}"
     methods = []
@@ -187,6 +187,8 @@ def describe_class(cls: type) -> str:
             )
             if isinstance(function, types.FunctionType) and not generated:
                 methods.append(f"{name}:{_describe_function(function, (id(cls),))}")
+        if not name.startswith("__") and isinstance(member, bool | int | float | str | tuple | list | dict):
+            methods.append(f"{name}={_describe(member, (id(cls),))}")  # a constant of the class
     bases = ", ".join(describe_class(base) for base in cls.__bases__ if base is not object)
     return f"class {cls.__name__}({bases}; {', '.join(methods)})"
 

@@ -80,13 +80,14 @@ class InContextRegression(Task):
         The "true" sequences depend on the stream only, not on the pool.
         """
         choose("tasks", tasks, ("pretrain", "true"))
-        fresh = data["fresh"] | (tasks == "true")
-        return self._sequences(data, stream, n, fresh, f"{tasks}: ")
+        return self._sequences(data, stream, n, tasks == "true" or data["fresh"], f"{tasks}: ")
 
-    def _sequences(self, data, stream: Stream, n: int, fresh: Tensor, name: str) -> dict[str, Tensor]:
+    def _sequences(self, data, stream: Stream, n: int, fresh: Tensor | bool, name: str) -> dict[str, Tensor]:
         d, k, dtype = self.dimension, self.pairs, data["pool"].dtype
-        index = (stream.words(f"{name}task", n) * data["size"]) >> 32
-        w = torch.where(fresh, stream.normal(f"{name}weights", (n, d), dtype), data["pool"][index])
+        w = stream.normal(f"{name}weights", (n, d), dtype)
+        if fresh is not True:  # the true set is one for all members of a stack
+            index = (stream.words(f"{name}task", n) * data["size"]) >> 32
+            w = torch.where(fresh, w, data["pool"][index])
         x = stream.normal(f"{name}x", (n, k, d), dtype)
         noise = stream.normal(f"{name}noise", (n, k), dtype) * data["noise"].sqrt()
         y = (x * w.unsqueeze(1)).sum(-1) + noise
@@ -122,21 +123,31 @@ class InContextRegression(Task):
         w_k = sum_i p_i w_i with p = softmax_i(-sum_{j<k} (y_j - w_i . x_j)^2 / (2 variance)).
 
         Returns:
-            predictions (n, K) float64.
+            predictions (n, K) float64; inside a probe, NaN for a member without a pool.
+
+        Raises:
+            ValueError: the member has no pool.
         """
-        if bool(data["fresh"]):
+        if _true(data["fresh"]):
             raise ValueError("pool: the posterior mean over a pool needs a pool, got None; use ridge")
-        pool = data["pool"][: int(data["size"])].to(torch.float64)
+        pool, noise = data["pool"].to(torch.float64), data["noise"].to(torch.float64)
         x, y = batch["x"].to(torch.float64), batch["targets"].to(torch.float64)
-        chunk = max(1, 2**24 // (len(pool) * self.pairs))
+        outside = torch.arange(len(pool), device=pool.device) >= data["size"]
+        chunk = max(1, 2**22 // (len(pool) * self.pairs))
         parts = []
         for some_x, some_y in zip(x.split(chunk), y.split(chunk), strict=True):
             guesses = some_x @ pool.T  # (n, K, M)
             errors = _before((some_y.unsqueeze(-1) - guesses).square())
-            parts.append((torch.softmax(-errors / (2 * self.noise), -1) * guesses).sum(-1))
-        return torch.cat(parts)
+            scores = torch.where(outside, -torch.inf, errors / (-2 * noise))
+            parts.append((torch.softmax(scores, -1) * guesses).sum(-1))
+        return torch.where(data["fresh"], torch.nan, torch.cat(parts))
 
 
 def _before(x: Tensor) -> Tensor:
     """Sums over the earlier places of axis 1: 0, x_1, x_1 + x_2, ..."""
     return torch.cumsum(torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1), 1)
+
+
+def _true(flag: Tensor) -> bool:
+    """The value of a flag; False under vmap, where it differs by member."""
+    return not torch._C._functorch.is_batchedtensor(flag) and bool(flag)

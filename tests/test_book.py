@@ -1,0 +1,301 @@
+"""The book: its settings agree with each other, and a staged chapter becomes the page it should be."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, tiny_cells, write_notebook
+
+from reprise import notebook
+from reprise.template import repository
+
+sys.path.insert(0, str(ROOT / "workflow"))
+import docstrings  # noqa: E402
+import pages  # noqa: E402
+import stage  # noqa: E402
+from repository import addresses, mentions  # noqa: E402
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+CLAIM = {
+    "id": "C1",
+    "title": "Falls to |c| < 1, a_b and *c*",
+    "paper": "2^-n",
+    "kind": "measurement",
+    "origin": "paper",
+    "verdict": "partly",
+    "measured": "a: 0.1; b: <nothing>",
+    "threshold": "< 0.1",
+    "reason": "Check failed: b",
+    "checks": [],
+    "controls": [],
+}
+RESULT = {
+    "slug": "tiny-decay",
+    "title": "",
+    "question": "Does it decay?",
+    "scale": "quick",
+    "device": "cpu",
+    "device_name": "CPU <one thread>",
+    "seed": 0,
+    "date": "2026-01-01",
+    "commit": "abc",
+    "versions": {"torch": "2.13.0"},
+    "cpu_seconds": 31.4,
+    "seconds": 40.0,
+    "members": 12,
+    "hero": {"file": "hero.png", "alt": "A falling\ncurve."},
+    "claims": [CLAIM, CLAIM | {"id": "C2", "verdict": "reproduced", "reason": ""}],
+    "expected": {},
+}
+
+
+# --- settings that must agree -----------------------------------------------------------------------------
+
+
+def test_every_mention_of_the_repository_is_the_setting():
+    address = repository(ROOT)
+    assert re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address)
+    wrong = {str(path): found for path in mentions(ROOT) if (found := addresses(path) - {address})}
+    assert wrong == {}, "python workflow/repository.py rewrites them"
+    assert {path.name for path in mentions(ROOT)} >= {"README.md", "_config.yml", "CITATION.cff"}
+
+
+def test_config_is_the_one_the_book_needs():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    extensions = config["sphinx"]["config"]["extensions"]
+    assert config["execute"]["execute_notebooks"] == "off" and config["only_build_toc_files"]
+    assert "sphinx_thebe" not in extensions and "sphinxcontrib.bibtex" in extensions
+    assert config["repository"]["url"] == repository(ROOT)
+
+
+def test_requirements_and_extras_hold_the_same_pins():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = {line for line in lines if line and not line.startswith("#")}
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    assert set(PROJECT["project"]["optional-dependencies"]["book"]) <= pins
+    lock = set((ROOT / "lock.txt").read_text().replace("_", "-").lower().splitlines())
+    assert {pin.replace("_", "-").lower() for pin in pins} <= lock
+    for dependency in PROJECT["project"]["dependencies"]:
+        name, bound = re.fullmatch(r"([\w-]+)>=([\d.]+)", dependency).groups()
+        assert any(pin.startswith(f"{name}==") for pin in pins), f"{name} is pinned"
+
+
+def test_every_page_of_the_contents_exists_and_every_chapter_has_a_reference():
+    files = re.findall(r"- file: (\S+)", (ROOT / "_toc.yml").read_text())
+    pages_listed = [name for name in files if name.startswith("book/")]
+    assert all((ROOT / f"{name}.md").exists() for name in pages_listed)
+    on_disk = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")} - {"book/index"}
+    assert on_disk == set(pages_listed)
+    keys = re.findall(r"^@\w+\{([^,\s]+)", (ROOT / "book/references.bib").read_text(), re.MULTILINE)
+    assert set(notebook.chapters(ROOT)) <= set(keys) and len(set(keys)) == len(keys)
+
+
+def test_versions_and_licences_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["project"]["version"]
+    assert citation["license"] == PROJECT["project"]["license"] == "MIT"
+    assert "CC BY 4.0" in (ROOT / "LICENSE-CC-BY-4.0").read_text()
+
+
+def test_the_guide_runs():
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "book/guide.md").read_text(), re.DOTALL))
+    exec(compile(code, "guide.md", "exec"), {"__name__": "guide"})
+
+
+def test_the_readme_shows_the_sweep_of_the_guide():
+    first = re.search(r"```python\n(.*?)```", (ROOT / "book/guide.md").read_text(), re.DOTALL)[1]
+    assert first in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_the_front_pages_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    targets = re.findall(r"\]\((?!https?:)([^)#\s]+)", text) + re.findall(r'src="(?!https?:)([^"]+)"', text)
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+# --- pages made from results --------------------------------------------------------------------------------
+
+
+def test_table_text_is_literal_but_for_mathematics_and_code():
+    assert pages.text("|a| *b* <c> _d_") == r"\|a\| \*b\* \<c> \_d\_"
+    assert pages.text("$a_b*c$ and `x_y`") == "$a_b*c$ and `x_y`"
+    assert pages.text(None) == "–"
+
+
+def test_the_question_comes_from_the_result_or_the_prose():
+    cells = [notebook.Cell("markdown", "## The question\n\nWhy\nso? Because. Yes.", (), {}, [])]
+    assert pages.question({"question": "What?"}, cells) == "What?"
+    assert pages.question({"question": ""}, cells) == "Why so?"
+
+
+@pytest.fixture
+def executed(tiny):
+    """The tiny checkout with results as if its chapter had been executed, and the real pages of the book."""
+    cells = tiny_cells()
+    output = {"output_type": "display_data", "metadata": {}}
+    figure = next(cell for cell in cells if "figure" in cell["metadata"].get("tags", ()))
+    image = base64.b64encode(PIXEL).decode()
+    figure["outputs"] = [
+        output | {"data": {"text/plain": "[<Line2D>]"}},
+        output | {"data": {"image/png": image, "text/plain": "<Figure>"}},
+    ]
+    injected = [json.loads(json.dumps(cells[2])) | {"id": "injected"}]
+    injected[0]["metadata"]["tags"] = ["injected-parameters"]
+    folder = tiny / "_build/chapters/tiny-decay"
+    folder.mkdir(parents=True)
+    write_notebook(folder / "notebook.ipynb", cells[:3] + injected + cells[3:])
+    (folder / "result.json").write_text(json.dumps(RESULT))
+    (folder / "hero.png").write_bytes(PIXEL)
+    return tiny
+
+
+def test_staging(executed):
+    target = executed / "_build/stage"
+    stage.stage(executed, target)
+    cells = json.loads((target / "notebooks/tiny-decay.ipynb").read_text())["cells"]
+    tags = [cell["metadata"].get("tags", []) for cell in cells]
+    assert "1 partly" in cells[1]["source"] and "31 CPU-seconds" in cells[1]["source"]
+    assert "CPU &lt;one thread&gt;" in cells[1]["source"]
+    assert ["setup", "hide-cell"] in tags and ["figure", "hide-input"] in tags
+    assert not any("injected-parameters" in found for found in tags)
+    figure = cells[tags.index(["figure", "hide-input"])]
+    assert len(figure["outputs"]) == 1 and "image/png" in figure["outputs"][0]["data"]
+    assert figure["metadata"]["mystnb"]["image"]["alt"] == "A falling curve."
+    index = (target / "book/index.md").read_text()
+    assert "Does it decay?" in index and "tiny-decay.ipynb" in index and "generated:" not in index
+    board = (target / "book/scoreboard.md").read_text()
+    assert "| [C1](../notebooks/tiny-decay.ipynb#claims) |" in board and "Check failed: b" in board
+    assert (target / "_generated/tiny-decay.png").read_bytes() == PIXEL
+
+
+def test_staging_refuses_what_it_cannot_show(executed):
+    path = executed / "_build/chapters/tiny-decay/notebook.ipynb"
+    text = path.read_text()
+    path.write_text(text.replace("image/png", "text/html"))
+    with pytest.raises(ValueError, match="a cell tagged figure shows one figure, not 0"):
+        stage.stage(executed, executed / "_build/stage")
+    path.write_text(text)
+    (executed / "book/index.md").write_text("# B\n\n<!-- generated: nothing -->\n")
+    with pytest.raises(KeyError, match="nothing"):
+        stage.stage(executed, executed / "_build/stage")
+
+
+def test_docstrings_become_restructured_text():
+    lines = [
+        "One |g| and a_ * b with `code`.",
+        "",
+        "p: a prime",
+        "    or not.",
+        "q, r: the `rest`.",
+        "Then prose.",
+    ]
+    assert docstrings.restructured(lines) == [
+        r"One \|g\| and a\_ \* b with ``code``.",
+        "",
+        "* **p**: a prime",
+        "  or not.",
+        "* **q, r**: the ``rest``.",
+        "",
+        "Then prose.",
+    ]
+    section = ["Args:", "    x: |x| in [0, 1]", "Example:", "    >>> a * b"]
+    assert docstrings.restructured(section) == [
+        "Args:",
+        r"    x: \|x\| in [0, 1]",
+        "Example:",
+        "    >>> a * b",
+    ]
+
+
+class Page(HTMLParser):
+    """What a page loads, links to and names."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads, self.links, self.names, self.images = [], [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.names |= {found.get("id"), found.get("name")} - {None}
+        if tag in ("script", "img", "iframe", "source", "video") and found.get("src"):
+            self.loads.append(found["src"])
+        if tag == "link" and found.get("rel") not in ("canonical", "next", "prev", "search", "index"):
+            self.loads.append(found["href"])
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        if tag == "img":
+            self.images.append(found)
+
+
+def read_site(html: Path) -> dict[Path, Page]:
+    return {path: Page(path.read_text()) for path in html.rglob("*.html") if "_static" not in path.parts}
+
+
+def faults(html: Path) -> list[str]:
+    """What is wrong with a built book: loads from the network, dead links, images without alt text."""
+    site = read_site(html)
+    found = []
+    for path, page in site.items():
+        name = path.relative_to(html)
+        for source in page.loads:
+            if re.match(r"(https?:)?//", source):
+                found.append(f"{name} loads {source}")
+            elif not source.startswith("data:") and not (path.parent / source.split("?")[0]).exists():
+                found.append(f"{name} lacks {source}")
+        for link in page.links:
+            if re.match(r"\w+:", link):
+                continue
+            file, _, anchor = link.partition("#")
+            target = (path.parent / file.split("?")[0]).resolve() if file else path.resolve()
+            if not target.exists():
+                found.append(f"{name} links to {link}")
+            elif anchor and target in site and anchor not in site[target].names:
+                found.append(f"{name} links to {link}, which has no such place")
+        found += [f"{name}: {image['src']} has no alt text" for image in page.images if not image.get("alt")]
+    return found
+
+
+def test_the_built_book_reads_without_a_network(executed):
+    # The real pages around the tiny chapter: prose, guide, API reference of the whole library.
+    for path in (ROOT / "book").glob("*.md"):
+        if not path.name.startswith("part-"):
+            shutil.copy(path, executed / "book" / path.name)
+    toc = (executed / "_toc.yml").read_text()
+    more = "".join(f"      - file: book/{name}\n" for name in ("how-to-read", "guide", "api"))
+    (executed / "_toc.yml").write_text(
+        toc.replace("      - file: book/bibliography\n", more, 1)
+        + ("  - caption: End\n    chapters:\n      - file: book/bibliography\n")
+    )
+    target, html = executed / "_build/stage", executed / "_build/html"
+    stage.stage(executed, target)
+    command = [sys.executable, ROOT / "workflow/render.py", target, html]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)[-6000:]
+    assert faults(html) == []
+    text = (html / "notebooks/tiny-decay.html").read_text()
+    assert 'alt="A falling curve."' in text and "Show the plotting code" in text
+    assert "mathjax/tex-chtml.js" in text and (html / "_static/mathjax/tex-chtml.js").exists()
+    assert '<span class="verdict verdict-partly">1 partly</span>' in text
+    assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) < 20e6
+
+
+def test_the_book_that_stands_has_no_fault():
+    html = ROOT / "_build/html"
+    if not html.exists():
+        pytest.skip("no book built yet: make book")
+    assert faults(html) == []
