@@ -130,12 +130,15 @@ def _chapter_table(result: Result) -> str:
 
 def api(library: Path) -> str:
     """An autodoc block for every public module of the library."""
-    names = []
-    for path in sorted(library.rglob("*.py")):
-        relative = path.relative_to(library.parent).with_suffix("")
-        if not {"template", "cli", "__main__"} & set(relative.parts):
-            names.append(".".join(relative.parts).removesuffix(".__init__"))
-    order = sorted(set(names) - {"reprise"}, key=lambda name: (name.count("."), name))
-    return "\n".join(
-        f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n" for name in order
-    )
+    blocks = []
+    paths = [path for path in library.rglob("*.py") if not {"template", "cli.py"} & set(path.parts)]
+    # Modules first, then each package with its modules.
+    for path in sorted(paths, key=lambda path: (len(path.parts), str(path.with_suffix("")))):
+        package = path.name == "__init__.py"
+        module = path.parent if package else path.with_suffix("")
+        name = ".".join(module.relative_to(library.parent).parts)
+        if name != library.name:
+            # Names are described where they are defined, not where they are gathered.
+            members = "" if package else "   :members:\n   :ignore-module-all:\n"
+            blocks.append(f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n{members}```\n")
+    return "\n".join(blocks)
