@@ -123,13 +123,8 @@ class InContextRegression(Task):
         w_k = sum_i p_i w_i with p = softmax_i(-sum_{j<k} (y_j - w_i . x_j)^2 / (2 variance)).
 
         Returns:
-            predictions (n, K) float64; inside a probe, NaN for a member without a pool.
-
-        Raises:
-            ValueError: the member has no pool.
+            predictions (n, K) float64, NaN for a member without a pool: `ridge` is its posterior mean.
         """
-        if _true(data["fresh"]):
-            raise ValueError("pool: the posterior mean over a pool needs a pool, got None; use ridge")
         pool, noise = data["pool"].to(torch.float64), data["noise"].to(torch.float64)
         x, y = batch["x"].to(torch.float64), batch["targets"].to(torch.float64)
         outside = torch.arange(len(pool), device=pool.device) >= data["size"]
@@ -146,8 +141,3 @@ class InContextRegression(Task):
 def _before(x: Tensor) -> Tensor:
     """Sums over the earlier places of axis 1: 0, x_1, x_1 + x_2, ..."""
     return torch.cumsum(torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1), 1)
-
-
-def _true(flag: Tensor) -> bool:
-    """The value of a flag; False under vmap, where it differs by member."""
-    return not torch._C._functorch.is_batchedtensor(flag) and bool(flag)
