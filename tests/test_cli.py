@@ -157,6 +157,13 @@ def test_plain_run_then_claims(checkout, capsys, monkeypatch):
     assert "C1   REPRODUCED  The curve |c| decays" in capsys.readouterr().out
 
 
+def test_a_changed_knob_may_change_a_verdict(checkout, capsys):
+    assert main(["run", "tiny-decay", "--plain", "-p", "rate=1.0", "--output", "there"]) == 0
+    assert "With another rate, verdicts changed: C1: expected 'reproduced'" in capsys.readouterr().out
+    result = json.loads((checkout / "there/result.json").read_text())
+    assert result["claims"][0]["verdict"] == "not reproduced"
+
+
 def test_jupyter_and_plain_runs_agree_and_the_table_is_kept(checkout, capsys):
     source = checkout / "notebooks/tiny-decay.ipynb"
     assert main(["run", "tiny-decay", "--plain", "--output", "plain"]) == 0

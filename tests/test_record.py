@@ -132,7 +132,7 @@ def test_a_chapter_reads_again_what_it_computed(book, capsys):
         second.train("main", sweep())
 
 
-def test_a_chapter_writes_its_result_and_refuses_changed_verdicts(book):
+def test_a_chapter_writes_its_result_and_refuses_changed_verdicts(book, monkeypatch, capsys):
     chapter = Chapter("a-paper", question="Is it so?")
     chapter.map("points", Sweep(lambda a: {"x": a}, a=[1.0, 2.0]))
     chapter.claim("C1", "It is so", paper="It is.", checks=[Check("x", np.array([1.0, 2.0]), ">", 0.5)])
@@ -142,6 +142,10 @@ def test_a_chapter_writes_its_result_and_refuses_changed_verdicts(book):
     assert result["cpu_seconds"] >= 0 and result["versions"]["torch"] and result["question"] == "Is it so?"
     with pytest.raises(AssertionError, match="C1: expected 'partly', now 'reproduced'"):
         chapter.finish({"C1": "partly"})
+    monkeypatch.setenv("REPRISE_KNOBS", "rate")
+    chapter.finish({"C1": "partly"})  # a changed knob is free to differ, and says so
+    assert "With another rate, verdicts changed: C1: expected 'partly'" in capsys.readouterr().out
+    monkeypatch.delenv("REPRISE_KNOBS")
     with pytest.raises(ValueError, match="claim C1: was already made"):
         chapter.claim("C1", "Again", paper="", checks=[Check("x", 1, ">", 0)])
     elsewhere = Chapter("a-paper", seed=1000)

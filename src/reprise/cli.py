@@ -20,6 +20,7 @@ from reprise import notebook, results
 from reprise.notebook import UsageError
 
 RESULTS = Path("_build/chapters")
+_COMMON = ("scale", "device", "seed")  # parameters of every chapter; the others are its own knobs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +45,9 @@ def list_chapters(options: argparse.Namespace, root: Path) -> int:
 
 def run(options: argparse.Namespace, root: Path) -> int:
     path = notebook.locate(root, options.slug)
-    parameters = notebook.checked(_given(options), notebook.defaults(notebook.read_cells(path)))
+    defaults = notebook.defaults(notebook.read_cells(path))
+    parameters = notebook.checked(_given(options), defaults)
+    knobs = [name for name, value in parameters.items() if name not in _COMMON and value != defaults[name]]
     output = Path(options.output or root / RESULTS / options.slug).resolve()
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {options.output} is a file, not a folder")
@@ -55,6 +58,7 @@ def run(options: argparse.Namespace, root: Path) -> int:
     # Not parameters: paths would show on the page and enter the digest.
     os.environ["REPRISE_OUTPUT"] = str(partial)
     os.environ.setdefault("REPRISE_CACHE", str(root / "_build/cache"))
+    os.environ["REPRISE_KNOBS"] = ", ".join(sorted(knobs))  # then verdicts are free to differ
     try:
         if options.plain:
             from reprise.plain import run_plain
@@ -74,6 +78,7 @@ def run(options: argparse.Namespace, root: Path) -> int:
         return 1
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        os.environ.pop("REPRISE_KNOBS", None)
     print(f"{options.slug}: results in {output}")
     return 0
 
