@@ -61,7 +61,9 @@ def test_the_notebooks_own_code_changes_the_description(change):
     assert described(BASE.replace(*change)) != described(BASE)
 
 
-@pytest.mark.parametrize("change", [("Docstring.", "Other words."), ("# comment", "# another"), ("2 * x", "2*x")])
+@pytest.mark.parametrize(
+    "change", [("Docstring.", "Other words."), ("# comment", "# another"), ("2 * x", "2*x")]
+)
 def test_comments_docstrings_and_layout_do_not(change):
     assert described(BASE.replace(*change)) == described(BASE)
 
@@ -72,21 +74,33 @@ def test_what_the_experiment_does_not_use_does_not_matter():
 
 def test_every_part_of_a_member_changes_the_description():
     def make(seed, lr=0.1, width=4, n=20, steps=3, dtype=torch.float32):
-        return Experiment(MLP([64, width, 10]), Digits(n_train=n), SGD(lr), steps=steps, dtype=dtype, seed=seed)
+        return Experiment(
+            MLP([64, width, 10]), Digits(n_train=n), SGD(lr), steps=steps, dtype=dtype, seed=seed
+        )
 
     def text(probes=(), keep=(), **values):
         return Sweep(lambda seed: make(seed, **values), seed=[0, 1]).describe(probes, keep)
 
     texts = [
-        text(), text(lr=0.2), text(width=5), text(n=21), text(steps=4), text(dtype=torch.float64), text([every(1, loss)]),
-        text([every(2, loss)]), text(keep=[1]), Sweep(lambda seed: make(seed), seed=[0, 2]).describe(),
+        text(),
+        text(lr=0.2),
+        text(width=5),
+        text(n=21),
+        text(steps=4),
+        text(dtype=torch.float64),
+        text([every(1, loss)]),
+        text([every(2, loss)]),
+        text(keep=[1]),
+        Sweep(lambda seed: make(seed), seed=[0, 2]).describe(),
     ]
     assert len(set(texts)) == len(texts) and text() == text()
 
 
 def test_the_parents_digest_enters_the_childs():
     def make(lr):
-        return Sweep(lambda seed: Experiment(MLP([64, 4, 10]), Digits(n_train=20), SGD(lr), 2, seed=seed), seed=[0]).train()
+        return Sweep(
+            lambda seed: Experiment(MLP([64, 4, 10]), Digits(n_train=20), SGD(lr), 2, seed=seed), seed=[0]
+        ).train()
 
     one, two = make(0.1).states.sel(seed=0), make(0.2).states.sel(seed=0)
     child = lambda start: Sweep(  # noqa: E731
@@ -100,7 +114,9 @@ def test_values_have_stable_descriptions_and_unknown_things_are_refused():
     class Options:
         a: int = 1
 
-    assert digest.describe([1, 2.0, "x", None, {"k": torch.ones(2)}]) == digest.describe([1, 2.0, "x", None, {"k": torch.ones(2)}])
+    assert digest.describe([1, 2.0, "x", None, {"k": torch.ones(2)}]) == digest.describe(
+        [1, 2.0, "x", None, {"k": torch.ones(2)}]
+    )
     assert digest.describe(torch.ones(2)) != digest.describe(torch.ones(2, dtype=torch.float64))
     assert digest.describe(Options(1)) != digest.describe(Options(2))
     with pytest.raises(TypeError, match="cannot describe a"):
@@ -125,7 +141,9 @@ def test_modules_are_found_in_a_description():
 
 
 def write(path: Path, cells: list[tuple[str, str]]) -> Path:
-    content = [{"cell_type": kind, "source": [text], "metadata": {}, "outputs": ["x"]} for kind, text in cells]
+    content = [
+        {"cell_type": kind, "source": [text], "metadata": {}, "outputs": ["x"]} for kind, text in cells
+    ]
     path.write_text(json.dumps({"cells": content}))
     return path
 

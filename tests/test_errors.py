@@ -6,7 +6,23 @@ import pytest
 import torch
 from torch import nn
 
-from reprise import MLP, SGD, Adam, Chapter, Clipped, Experiment, Masked, Stream, Sweep, Transformer, at, end, every, logspaced, loss
+from reprise import (
+    MLP,
+    SGD,
+    Adam,
+    Chapter,
+    Clipped,
+    Experiment,
+    Masked,
+    Stream,
+    Sweep,
+    Transformer,
+    at,
+    end,
+    every,
+    logspaced,
+    loss,
+)
 from reprise import weight_norm
 from reprise.device import resolve
 from reprise.schedules import Drops, Triangle
@@ -42,8 +58,16 @@ CASES = [
     (lambda: experiment(batch=0), ValueError, "batch: expected an integer of at least 1, got 0"),
     (lambda: experiment(dtype=torch.float16), ValueError, "dtype: expected torch.float32 or torch.float64"),
     (lambda: experiment(seed="a"), ValueError, "seed: expected an integer of at least 0, got 'a'"),
-    (lambda: experiment(seed={"model": 1}), ValueError, "seed: expected an integer or the roles model, task, run"),
-    (lambda: experiment(seed={"model": 1, "task": 1, "run": -1}), ValueError, r"seed\[run\]: expected an integer"),
+    (
+        lambda: experiment(seed={"model": 1}),
+        ValueError,
+        "seed: expected an integer or the roles model, task, run",
+    ),
+    (
+        lambda: experiment(seed={"model": 1, "task": 1, "run": -1}),
+        ValueError,
+        r"seed\[run\]: expected an integer",
+    ),
     (lambda: experiment(start="weights.pt"), TypeError, "start: expected the State of one member"),
     # sweep
     (lambda: Sweep(3), TypeError, "sweep: expected a function that makes an experiment, got int"),
@@ -55,25 +79,59 @@ CASES = [
     (lambda: sweep(width=[3]), ValueError, "has no such argument; it takes lr, seed"),
     (lambda: Sweep(lambda lr, seed: None, lr=[1]), ValueError, "needs an axis seed: the sweep gives lr"),
     (lambda: Sweep(lambda step: None, step=[1]), ValueError, "axis step: this name is kept"),
-    (lambda: Sweep(lambda a: 3, a=[1]).train(), TypeError, "must return an Experiment .* got int at {'a': 1}"),
+    (
+        lambda: Sweep(lambda a: 3, a=[1]).train(),
+        TypeError,
+        "must return an Experiment .* got int at {'a': 1}",
+    ),
     (lambda: Sweep(lambda a: None, a=[1]).train(), ValueError, "sweep: no member"),
-    (lambda: Sweep(lambda a: 3, a=[1]).map(), TypeError, "map: the function must return a dict of arrays, got int"),
-    (lambda: Sweep(lambda a: {}, a=[1]).map(together=["b"]), ValueError, "together: no axis b; the axes are a"),
-    (lambda: Sweep(lambda a: {"x": (("t", "u"), [1, 2])}, a=[1]).map(), ValueError, "map: x has 1 dimensions but 2 names"),
+    (
+        lambda: Sweep(lambda a: 3, a=[1]).map(),
+        TypeError,
+        "map: the function must return a dict of arrays, got int",
+    ),
+    (
+        lambda: Sweep(lambda a: {}, a=[1]).map(together=["b"]),
+        ValueError,
+        "together: no axis b; the axes are a",
+    ),
+    (
+        lambda: Sweep(lambda a: {"x": (("t", "u"), [1, 2])}, a=[1]).map(),
+        ValueError,
+        "map: x has 1 dimensions but 2 names",
+    ),
     # train
-    (lambda: sweep(seed=[0]).train([loss]), TypeError, r"probes: loss has no schedule; write every\(10, loss\)"),
-    (lambda: sweep(seed=[0]).train([every(1, loss), end(loss)]), ValueError, "probes: loss is scheduled twice"),
+    (
+        lambda: sweep(seed=[0]).train([loss]),
+        TypeError,
+        r"probes: loss has no schedule; write every\(10, loss\)",
+    ),
+    (
+        lambda: sweep(seed=[0]).train([every(1, loss), end(loss)]),
+        ValueError,
+        "probes: loss is scheduled twice",
+    ),
     (lambda: sweep(seed=[0]).train(keep=[-1]), ValueError, "keep: expected whole steps of at least 0"),
     (lambda: sweep(seed=[0]).train(gear="fast"), ValueError, 'gear: expected "auto", "eager" or "flat"'),
-    (lambda: sweep(seed=[0]).train(device="gpu"), ValueError, 'device: expected "auto", "cpu", "cuda" or "cuda:N"'),
-    (lambda: resolve("cuda:99"), ValueError, "device: 'cuda:99' was asked for, but . CUDA devices are present"),
+    (
+        lambda: sweep(seed=[0]).train(device="gpu"),
+        ValueError,
+        'device: expected "auto", "cpu", "cuda" or "cuda:N"',
+    ),
+    (
+        lambda: resolve("cuda:99"),
+        ValueError,
+        "device: 'cuda:99' was asked for, but . CUDA devices are present",
+    ),
     (
         lambda: Sweep(lambda seed: experiment(batch=21, seed=seed), seed=[0]).train(),
         ValueError,
         "batch: expected at most the 20 training examples of seed=0, got 21",
     ),
     (
-        lambda: Sweep(lambda seed: experiment(start=trained().states.sel(seed=0), model=MLP([64, 5, 10])), seed=[0]).train(),
+        lambda: Sweep(
+            lambda seed: experiment(start=trained().states.sel(seed=0), model=MLP([64, 5, 10])), seed=[0]
+        ).train(),
         ValueError,
         "start: the parameters of seed=0 do not fit its model",
     ),
@@ -90,12 +148,20 @@ CASES = [
         ValueError,
         "weight_norm: no parameter 'layers.9.weight'; the model has layers.0.weight",
     ),
-    (lambda: sweep(seed=[0]).train([end(lambda s: s.loss("valid"))]), ValueError, "split: the task has train, test, not 'valid'"),
+    (
+        lambda: sweep(seed=[0]).train([end(lambda s: s.loss("valid"))]),
+        ValueError,
+        "split: the task has train, test, not 'valid'",
+    ),
     # states
     (lambda: trained().states.sel(), ValueError, "states.sel: missing seed; the axes are seed"),
     (lambda: trained().states.sel(seed=0, lr=1), ValueError, "states.sel: unknown lr"),
     (lambda: trained().states.sel(seed=5), ValueError, r"seed: 5 is not on the axis; it has \[0, 1\]"),
-    (lambda: trained().states.sel(seed=0, step=1), ValueError, r"step 1 was not kept; kept steps are \[2\]; see keep="),
+    (
+        lambda: trained().states.sel(seed=0, step=1),
+        ValueError,
+        r"step 1 was not kept; kept steps are \[2\]; see keep=",
+    ),
     (lambda: trained().record["los"], KeyError, "no 'los' in the record; it holds diverged_at"),
     # updates
     (lambda: SGD(-0.1), ValueError, r"SGD: lr must lie in \[0, inf\)"),
@@ -110,7 +176,9 @@ CASES = [
         r"patterns \['head.\*'\] match no parameter; the parameters are",
     ),
     (
-        lambda: Sweep(lambda seed: experiment(update=Masked(Clipped(SGD(0.1)), mask=torch.ones(3)), seed=seed), seed=[0]).train(),
+        lambda: Sweep(
+            lambda seed: experiment(update=Masked(Clipped(SGD(0.1)), mask=torch.ones(3)), seed=seed), seed=[0]
+        ).train(),
         ValueError,
         "update: a tensor of 3 numbers was given for 310 parameters",
     ),
@@ -127,9 +195,17 @@ CASES = [
     (lambda: Chapter("a-paper", scale="tiny"), ValueError, 'scale: expected "quick" or "full", got \'tiny\''),
     (lambda: Chapter("a-paper", seed=-3), ValueError, "seed: expected a whole number of at least 0, got -3"),
     (lambda: Chapter("a-paper", device="tpu"), ValueError, "device: expected"),
-    (lambda: Chapter("a-paper").map("A b", Sweep(lambda a: {}, a=[1])), ValueError, "name: expected lower-case words"),
+    (
+        lambda: Chapter("a-paper").map("A b", Sweep(lambda a: {}, a=[1])),
+        ValueError,
+        "name: expected lower-case words",
+    ),
     (lambda: Chapter("a-paper").hero(None, alt="plot"), ValueError, "alt: say in a sentence"),
-    (lambda: Chapter("a-paper").finish({"C1": "reproduced"}), ValueError, r"finish: expected verdicts for \['C1'\]"),
+    (
+        lambda: Chapter("a-paper").finish({"C1": "reproduced"}),
+        ValueError,
+        r"finish: expected verdicts for \['C1'\]",
+    ),
 ]
 
 

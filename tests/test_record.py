@@ -37,7 +37,9 @@ def test_members_of_unequal_length_are_padded_under_the_union_of_their_labels():
 
 def test_a_record_is_read_as_it_was_written(tmp_path):
     def array(values, **coords):
-        return xr.DataArray(np.asarray(values), dims=list(coords), coords={k: v for k, v in coords.items() if v is not None})
+        return xr.DataArray(
+            np.asarray(values), dims=list(coords), coords={k: v for k, v in coords.items() if v is not None}
+        )
 
     record = Record(
         {
@@ -168,6 +170,8 @@ def test_a_committed_record_is_used_at_full_scale_when_its_description_matches(b
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "empty"))
     read = Chapter("a-paper", scale="full", device="cpu").map("points", points)
     assert read.equals(record) and read.attrs["commit"] == "made elsewhere"
-    other = Chapter("a-paper", scale="full", device="cpu").map("points", Sweep(lambda a: {"x": a}, a=[1.0, 3.0]))
+    other = Chapter("a-paper", scale="full", device="cpu").map(
+        "points", Sweep(lambda a: {"x": a}, a=[1.0, 3.0])
+    )
     assert other.attrs["commit"] != "made elsewhere"
     assert Path(tmp_path / "empty").exists()

@@ -8,8 +8,23 @@ import torch
 from torch import nn
 
 from reprise import (
-    MLP, SAM, SGD, Adam, AdamW, Clipped, Experiment, Masked, Objective, RMSProp, Sweep, Transformer, end, every, loss,
-    training_loss, weight_norm,
+    MLP,
+    SAM,
+    SGD,
+    Adam,
+    AdamW,
+    Clipped,
+    Experiment,
+    Masked,
+    Objective,
+    RMSProp,
+    Sweep,
+    Transformer,
+    end,
+    every,
+    loss,
+    training_loss,
+    weight_norm,
 )
 from reprise.probes import accuracy, at, logspaced
 from reprise.schedules import Drops, Triangle
@@ -21,7 +36,9 @@ digits = Digits(n_train=60, n_test=40)
 
 
 def experiment(lr=0.1, seed=0, **changes):
-    settings = dict(model=MLP([64, 8, 10], activation="tanh"), task=digits, update=SGD(lr), steps=50, dtype=DOUBLE)
+    settings = dict(
+        model=MLP([64, 8, 10], activation="tanh"), task=digits, update=SGD(lr), steps=50, dtype=DOUBLE
+    )
     return Experiment(**(settings | {"seed": seed} | changes))
 
 
@@ -42,12 +59,16 @@ def alone(function, **point):
 
 
 @pytest.mark.parametrize("gear", ["eager", "flat"])
-@pytest.mark.parametrize("kind", ["sgd", "momentum", "adam", "adamw, triangle", "rmsprop, clipped", "sam", "drops"])
+@pytest.mark.parametrize(
+    "kind", ["sgd", "momentum", "adam", "adamw, triangle", "rmsprop, clipped", "sam", "drops"]
+)
 def test_a_member_of_a_batch_equals_the_member_alone_for_every_rule(kind, gear):
     def make(lr, seed):
         return experiment(seed=seed, update=rule_of(kind, lr), batch=16 if kind != "sam" else None)
 
-    together = Sweep(make, lr=[0.05, 0.2], seed=[0, 1, 2]).train([every(10, loss), every(1, training_loss)], gear=gear)
+    together = Sweep(make, lr=[0.05, 0.2], seed=[0, 1, 2]).train(
+        [every(10, loss), every(1, training_loss)], gear=gear
+    )
     for lr in (0.05, 0.2):
         single = alone(make, lr=lr, seed=2).train([every(10, loss), every(1, training_loss)], gear=gear)
         for name in ("loss", "training_loss"):
@@ -59,7 +80,10 @@ def test_a_member_of_a_batch_equals_the_member_alone_for_every_rule(kind, gear):
 
 CASES = {
     "layer norm, label noise": lambda seed: experiment(
-        seed=seed, model=MLP([64, 8, 8, 10], norm="layer-affine"), task=LabelNoise(digits, share=0.1 * (seed + 1)), batch=8
+        seed=seed,
+        model=MLP([64, 8, 8, 10], norm="layer-affine"),
+        task=LabelNoise(digits, share=0.1 * (seed + 1)),
+        batch=8,
     ),
     "in context": lambda seed: experiment(
         seed=seed,
@@ -75,10 +99,14 @@ CASES = {
         update=AdamW(1e-2),
         batch=6,
     ),
-    "any module": lambda seed: experiment(seed=seed, model=nn.Sequential(nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))),
+    "any module": lambda seed: experiment(
+        seed=seed, model=nn.Sequential(nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))
+    ),
     "convolution": lambda seed: experiment(
         seed=seed,
-        model=nn.Sequential(nn.Unflatten(-1, (1, 8, 8)), nn.Conv2d(1, 3, 3), nn.GELU(), nn.Flatten(), nn.Linear(108, 10)),
+        model=nn.Sequential(
+            nn.Unflatten(-1, (1, 8, 8)), nn.Conv2d(1, 3, 3), nn.GELU(), nn.Flatten(), nn.Linear(108, 10)
+        ),
     ),
 }
 
@@ -108,7 +136,10 @@ def test_order_of_members_and_other_stacks_do_not_matter():
 def plain_loop(lr, seed, steps, batch):
     """What a companion repository would write, with `torch.optim`, from the same draws."""
     task, model = digits, MLP([64, 8, 10], activation="tanh").double()
-    data = {k: v.double() if v.is_floating_point() else v for k, v in task.data(Stream.of(seed, "task"))["train"].items()}
+    data = {
+        k: v.double() if v.is_floating_point() else v
+        for k, v in task.data(Stream.of(seed, "task"))["train"].items()
+    }
     model.load_state_dict(model.reset(Stream.of(seed, "model"), DOUBLE))
     optimiser = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=1e-3)
     losses, per_epoch = [], 60 // batch
@@ -130,7 +161,9 @@ def test_training_equals_a_plain_pytorch_loop(gear):
 
     record = Sweep(make, lr=[0.05, 0.3], seed=[0, 1]).train([every(1, training_loss)], gear=gear).record
     for lr in (0.05, 0.3):
-        np.testing.assert_allclose(record.training_loss.sel(lr=lr, seed=1), plain_loop(lr, 1, 40, 16), rtol=1e-10)
+        np.testing.assert_allclose(
+            record.training_loss.sel(lr=lr, seed=1), plain_loop(lr, 1, 40, 16), rtol=1e-10
+        )
 
 
 def test_blocks_of_any_length_give_the_same_numbers(monkeypatch):
@@ -161,14 +194,19 @@ def test_a_member_that_diverges_is_frozen_flagged_and_leaves_its_neighbours_alon
     series = mixed.record.loss.sel(lr=1e6, seed=0)
     assert np.isnan(series.sel(step=slice(step + 1, None))).all()
     frozen = mixed.states.sel(lr=1e6, seed=0).vector
-    assert torch.isfinite(frozen).all() and not torch.equal(frozen, mixed.states.sel(step=0, lr=1e6, seed=0).vector)
+    assert torch.isfinite(frozen).all() and not torch.equal(
+        frozen, mixed.states.sel(step=0, lr=1e6, seed=0).vector
+    )
 
 
 def test_large_finite_spikes_are_data():
     def make(curve):
         return Experiment(
-            Objective(lambda w: 0.5 * curve * w.square().sum(), start=torch.ones(1, dtype=DOUBLE)), Minimise(), SGD(1.0),
-            steps=15, dtype=DOUBLE,
+            Objective(lambda w: 0.5 * curve * w.square().sum(), start=torch.ones(1, dtype=DOUBLE)),
+            Minimise(),
+            SGD(1.0),
+            steps=15,
+            dtype=DOUBLE,
         )
 
     # each curvature is another function, hence another stack
@@ -212,8 +250,16 @@ def test_starting_from_a_kept_state_continues_exactly():
 
 
 def test_masked_weights_stay_zero():
-    mask = torch.rand(MLP([64, 8, 10]).double().layers[0].weight.numel() + 8 + 90, generator=torch.Generator().manual_seed(0)) < 0.5
-    start = Sweep(lambda seed: experiment(seed=seed, steps=0), seed=[0]).train().states.map(lambda v: v * mask)
+    mask = (
+        torch.rand(
+            MLP([64, 8, 10]).double().layers[0].weight.numel() + 8 + 90,
+            generator=torch.Generator().manual_seed(0),
+        )
+        < 0.5
+    )
+    start = (
+        Sweep(lambda seed: experiment(seed=seed, steps=0), seed=[0]).train().states.map(lambda v: v * mask)
+    )
 
     def make(seed):
         rule = Masked(SGD(0.1, momentum=0.9, weight_decay=0.01), mask=mask)
@@ -240,9 +286,18 @@ def test_measure_compares_sweeps_and_broadcasts_nothing_silently():
 
 
 def test_probes_measure_where_their_schedules_say():
-    record = Sweep(lambda seed: experiment(seed=seed, steps=70), seed=[0, 1]).train(
-        [every(20, loss), at([0, 3], weight_norm("layers.0.weight")), logspaced(5, training_loss), end(accuracy)]
-    ).record
+    record = (
+        Sweep(lambda seed: experiment(seed=seed, steps=70), seed=[0, 1])
+        .train(
+            [
+                every(20, loss),
+                at([0, 3], weight_norm("layers.0.weight")),
+                logspaced(5, training_loss),
+                end(accuracy),
+            ]
+        )
+        .record
+    )
     assert record.loss.step.values.tolist() == [0, 20, 40, 60, 70]
     assert record.weight_norm.step.values.tolist() == [0, 3]
     assert record.accuracy_test.dims == ("seed",)
@@ -258,7 +313,9 @@ def test_probes_have_random_numbers_of_their_own_and_labelled_outputs():
         norms = torch.stack([v.norm() for v in snapshot.params.values()])
         return {"norms": (("parameter",), norms, {"parameter": list(snapshot.params)}), "noise": noise}
 
-    record = Sweep(lambda seed: experiment(seed=seed, steps=80), seed=[0, 1]).train([every(1, spectrum)]).record
+    record = (
+        Sweep(lambda seed: experiment(seed=seed, steps=80), seed=[0, 1]).train([every(1, spectrum)]).record
+    )
     assert record.norms.sel(parameter="layers.0.bias").shape == (2, 81)
     assert len(np.unique(record.noise)) == record.noise.size
     quiet = Sweep(lambda seed: experiment(seed=seed, steps=80), seed=[0, 1]).train()
@@ -311,7 +368,9 @@ def test_members_that_differ_only_in_numbers_share_a_stack():
 
 
 def test_float32_stays_float32_and_nothing_is_promoted():
-    trained = Sweep(lambda seed: experiment(seed=seed, dtype=torch.float32, steps=3), seed=[0]).train([every(1, loss)])
+    trained = Sweep(lambda seed: experiment(seed=seed, dtype=torch.float32, steps=3), seed=[0]).train(
+        [every(1, loss)]
+    )
     assert trained.record.loss.dtype == np.float32 and trained.states.stacked().dtype == torch.float32
 
 
@@ -333,7 +392,9 @@ def test_an_interrupt_keeps_the_record_so_far():
                 raise KeyboardInterrupt
             return {"x": snapshot.vector.sum()}, memory
 
-    trained = Sweep(lambda seed: experiment(seed=seed, steps=50), seed=[0]).train([every(10, Interrupting()), every(5, loss)])
+    trained = Sweep(lambda seed: experiment(seed=seed, steps=50), seed=[0]).train(
+        [every(10, Interrupting()), every(5, loss)]
+    )
     assert trained.interrupted
     assert trained.record.loss.step.values.tolist() == [0, 5, 10, 15, 20, 25]
     assert np.isfinite(trained.record.x).all()

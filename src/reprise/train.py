@@ -100,52 +100,55 @@ class Run:
         losses_at = {
             s for p in self.probes if p.probe is training_loss for i in self.active for s in self._steps(p, i)
         }
-        numbers, spec = pytree.tree_flatten(stack.numbers(), is_leaf=lambda x: isinstance(x, Timetable))
-        whole = stack.data["train"] if stack.full_batch else None
-        length = min(_BLOCK_STEPS, stop - self.step)
+        numbers, hyper_spec = pytree.tree_flatten(stack.numbers(), is_leaf=lambda x: isinstance(x, Timetable))
+        carry, carry_spec = pytree.tree_flatten((self.params, self.state, self.alive, self.lived))
+
+        def settle() -> None:
+            """Bring what the loop carries as a flat list back to its names."""
+            self.params, self.state, self.alive, self.lived = pytree.tree_unflatten(carry, carry_spec)
+
+        whole, batch_spec = pytree.tree_flatten(stack.data["train"] if stack.full_batch else None)
+        dims = stack.data_dims["train"] if stack.full_batch else None
+        length = _BLOCK_STEPS if stack.full_batch else 8  # the first drawn block is short: its size is not known
         while self.step < stop:
             begin, end = self.step, min(self.step + length, stop)
-            drawn = stack.batches(begin, end) if whole is None else None
-            if drawn is not None:
-                size = sum(x.untyped_storage().nbytes() for x in pytree.tree_leaves(drawn)) / (end - begin)
+            series = [
+                x.table(begin, end, stack.device).unbind() if isinstance(x, Timetable) else None for x in numbers
+            ]
+            steps = torch.arange(begin, end, device=stack.device).unbind()
+            if not stack.full_batch:
+                drawn, batch_spec = pytree.tree_flatten(stack.batches(begin, end))
+                dims = pytree.tree_unflatten([0] * len(drawn), batch_spec)
+                size = sum(x.untyped_storage().nbytes() for x in drawn) / (end - begin)
                 length = max(1, min(_BLOCK_STEPS, int(_BLOCK_BYTES / max(size, 1))))
-            tables = [x.table(begin, end, stack.device) if isinstance(x, Timetable) else x for x in numbers]
+                batches = list(zip(*(x.unbind() for x in drawn), strict=True))
             losses = {}
             for t in range(end - begin):
                 if self.step in wanted:
+                    settle()
                     self._measure(self.step)
-                hyper = [
-                    x[t] if isinstance(n, Timetable) else x for x, n in zip(tables, numbers, strict=True)
-                ]
-                batch = whole if drawn is None else pytree.tree_map(lambda x, t=t: x[t], drawn)
-                at = torch.tensor(self.step, device=stack.device)
-                now = (
-                    self.params,
-                    self.state,
-                    self.alive,
-                    self.lived,
-                    batch,
-                    pytree.tree_unflatten(hyper, spec),
-                    at,
-                )
+                hyper = [x if s is None else s[t] for x, s in zip(numbers, series, strict=True)]
+                leaves = [*carry, *(whole if stack.full_batch else batches[t]), *hyper, steps[t]]
                 if take is None:
-                    dims = stack.data_dims["train"] if drawn is None else pytree.tree_map(lambda x: 0, batch)
-                    take = self._take(dims, now, stop - begin)
-                self.params, self.state, self.alive, self.lived, loss = take(*now)
+                    take = self._take(dims, (carry_spec, batch_spec, hyper_spec), leaves, stop - begin)
+                *carry, loss = take(*leaves)
                 if self.step in losses_at:
                     losses[self.step] = loss
                 self.step += 1
                 if self.step in self.keep_at:
+                    settle()
                     self._keep()
+            settle()
             self._note_losses(losses)
             pause(self)
 
-    def _take(self, dims: Any, now: tuple, steps: int) -> Callable[..., Any]:
-        """The function of one step: eager, or traced to a flat list of operations when enough steps are left."""
-        step = _step(self.now, dims)
+    def _take(self, dims: Any, specs: tuple, leaves: list[Tensor], steps: int) -> Callable[..., list[Tensor]]:
+        """One step on flat lists of tensors: eager, or traced when enough steps are left to pay for it."""
+        step = _step(self.now, dims, specs)
         if self.gear == "eager" or (self.gear == "auto" and steps < _TRACE_FROM):
             return step
-        return _flat(f"{self.now.program} {dims}", step, now, "the step", must=self.gear == "flat")
+        name = f"{self.now.program} {dims} {specs}"
+        return _flat(name, step, tuple(leaves), "the step", must=self.gear == "flat", on_leaves=True)
 
     def _keep(self) -> None:
         for row, member in enumerate(self.active):
@@ -262,14 +265,20 @@ def _steps_of(kind: str, when: tuple[int, ...], budget: int) -> frozenset[int]:
 
 
 def _flat(
-    name: str, function: Callable[..., Any], example: tuple, what: str, must: bool = False
+    name: str,
+    function: Callable[..., Any],
+    example: tuple,
+    what: str,
+    must: bool = False,
+    on_leaves: bool = False,
 ) -> Callable[..., Any]:
     """The traced form of a function at these shapes, traced once a process; eager where tracing fails."""
     leaves, spec = pytree.tree_flatten(example)
     key = f"{name} {spec} {[(tuple(x.shape), x.dtype, x.device) for x in leaves]}"
     if key not in _traced:
         try:
-            _traced[key] = flatten(function, example)
+            traced = flatten(function, example)
+            _traced[key] = traced.run if on_leaves else traced
         except Exception as error:  # it branches on values: it can still run eagerly
             if must:
                 raise
@@ -278,12 +287,16 @@ def _flat(
     return _traced[key]
 
 
-def _step(stack: Stack, dims: Any) -> Callable[..., Any]:
-    """The pure function of one step of a stack."""
+def _step(stack: Stack, dims: Any, specs: tuple) -> Callable[..., list[Tensor]]:
+    """The pure function of one step, on the flat lists of what the run carries, its batch and its numbers."""
+    sizes = [spec.num_leaves for spec in specs]
 
-    def step(
-        params: Tensor, state: Any, alive: Tensor, lived: Tensor, batch: Any, hyper: Any, at: Tensor
-    ) -> tuple:
+    def step(*leaves: Tensor) -> list[Tensor]:
+        parts, begin = [], 0
+        for size, spec in zip(sizes, specs, strict=True):
+            parts.append(pytree.tree_unflatten(leaves[begin : begin + size], spec))
+            begin += size
+        (params, state, alive, lived), batch, hyper = parts
         losses = []
 
         def gradient(where: Tensor, other: Any = None) -> tuple[Tensor, Tensor]:
@@ -291,16 +304,11 @@ def _step(stack: Stack, dims: Any) -> Callable[..., Any]:
             losses.append(loss)
             return loss, grads
 
-        moved, state = stack.rule.step(params, state, gradient, hyper, at)
+        moved, state = stack.rule.step(params, state, gradient, hyper, leaves[-1])
         alive = alive & ((moved * 0).sum(1) == 0)  # 0 * inf and 0 * nan are nan
-        loss = losses[0] if losses else torch.full_like(params[:, 0], torch.nan)
-        return (
-            torch.where(alive[:, None], moved, params),
-            state,
-            alive,
-            lived + alive,
-            torch.where(alive, loss, torch.nan),
-        )
+        loss = losses[0] if losses else torch.full_like(moved[:, 0], torch.nan)
+        carried = torch.where(alive[:, None], moved, params), state, alive, lived + alive
+        return [*pytree.tree_leaves(carried), torch.where(alive, loss, torch.nan)]
 
     return step
 
