@@ -62,7 +62,7 @@ RESULT = {
 }
 
 
-# --- settings that must agree -----------------------------------------------------------------------------
+# --- settings that must agree
 
 
 def test_every_mention_of_the_repository_is_the_setting():
@@ -127,7 +127,7 @@ def test_links_of_the_front_pages_lead_somewhere(page):
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-# --- pages made from results --------------------------------------------------------------------------------
+# --- pages made from results
 
 
 def test_table_text_is_literal_but_for_mathematics_and_code():

@@ -22,8 +22,8 @@ from reprise import (
     every,
     logspaced,
     loss,
+    weight_norm,
 )
-from reprise import weight_norm
 from reprise.device import resolve
 from reprise.schedules import Drops, Triangle
 from reprise.tasks import Digits, InContextRegression, LabelNoise, ModularArithmetic

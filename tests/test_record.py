@@ -104,7 +104,7 @@ def test_the_store_has_a_result_completely_or_not_at_all(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["abc"]
 
 
-# --- the chapter's handle -----------------------------------------------------------------------------------------------
+# --- the chapter's handle ---
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def data(task, seed=0):
     return task.data(Stream.of(seed, "task"))
 
 
-# --- batches ------------------------------------------------------------------------------------------
+# --- batches
 
 
 def test_batches_cover_every_epoch_once_and_drop_its_last_incomplete_batch():
@@ -75,7 +75,7 @@ def test_members_that_differ_in_varying_options_share_a_program():
     assert LabelNoise(inner).program != SmoothedLabels(inner).program
 
 
-# --- digits and images ----------------------------------------------------------------------------------
+# --- digits and images
 
 
 def test_digits_split_is_seeded_and_disjoint():
@@ -153,7 +153,7 @@ def test_crop_and_flip_equals_padding_and_cutting():
         assert torch.equal(moved[i], padded.flip(-1) if flip[i] else padded)
 
 
-# --- losses -----------------------------------------------------------------------------------------------
+# --- losses
 
 
 def test_losses_equal_torch():
@@ -180,7 +180,7 @@ def test_float32_cross_entropy_gradient_rounds_to_zero_beyond_a_margin():
     assert gradient[0] < 0
 
 
-# --- labels that change -----------------------------------------------------------------------------------
+# --- labels that change
 
 
 def test_label_noise_is_wrong_uniform_and_new_at_every_visit():
@@ -215,7 +215,7 @@ def test_smoothed_labels_are_the_mean_of_label_noise():
     assert store["test"]["targets"].dtype == torch.int64
 
 
-# --- modular arithmetic, teachers, objectives -------------------------------------------------------------
+# --- modular arithmetic, teachers, objectives
 
 
 @pytest.mark.parametrize("operation", ["+", "-", "*", "/"])

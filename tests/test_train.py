@@ -175,7 +175,7 @@ def test_blocks_of_any_length_give_the_same_numbers(monkeypatch):
     assert whole.record.equals(sweep.train([every(7, loss)]).record)
 
 
-# --- divergence ----------------------------------------------------------------------------------------------------
+# --- divergence ---
 
 
 def test_a_member_that_diverges_is_frozen_flagged_and_leaves_its_neighbours_alone():
@@ -215,7 +215,7 @@ def test_large_finite_spikes_are_data():
     assert np.isfinite(values).all() and values[-1] > 1e250 and np.isnan(record.diverged_at).all()
 
 
-# --- unequal budgets, kept states, starts ------------------------------------------------------------------------------
+# --- unequal budgets, kept states, starts ---
 
 
 def test_members_with_unequal_budgets_equal_themselves():
@@ -282,7 +282,7 @@ def test_measure_compares_sweeps_and_broadcasts_nothing_silently():
         two.measure(lambda snapshot, other: snapshot.loss(), other=other.states)
 
 
-# --- probes ---------------------------------------------------------------------------------------------------------------
+# --- probes ---
 
 
 def test_probes_measure_where_their_schedules_say():

@@ -1,4 +1,4 @@
-"""The notebook's one handle: parameters, device, cached results, claims, the hero figure and the result file."""
+"""The notebook's one handle: parameters, device, cached results, claims, hero figure and result file."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class Chapter:
         )
         if scale == "full" and self.device.type == "cpu":
             print(
-                "No GPU selected: full scale on a CPU takes many hours. In Colab: Runtime > Change runtime type > GPU."
+                "No GPU selected: full scale on a CPU takes many hours. "
+                "In Colab: Runtime > Change runtime type > GPU."
             )
 
     @property
@@ -81,7 +82,7 @@ class Chapter:
         """The n seeds that this run judges, from `seed` on."""
         return list(range(self.seed, self.seed + n))
 
-    # --- computing --------------------------------------------------------------------------------------------
+    # --- computing ---
 
     def train(
         self,
@@ -161,14 +162,14 @@ class Chapter:
         return Record.load(path) if path is not None and path.exists() else None
 
     def keep_record(self, name: str, record: Record) -> None:
-        """At full scale, write a (thinned) record to data/records/<slug>/ when asked to by `reprise run --record`."""
+        """At full scale, and if `reprise run --record` asks for it, write a thinned record to data/records/."""
         if self.quick or not os.environ.get("REPRISE_RECORD") or (root := _root()) is None:
             return
         folder = root / "data" / "records" / self.slug
         folder.mkdir(parents=True, exist_ok=True)
         record.save(folder / f"{name}.nc")
 
-    # --- claims -------------------------------------------------------------------------------------------------
+    # --- claims ---
 
     def claim(self, id: str, title: str, **details: Any) -> Claim:
         """Add a `reprise.claims.Claim`; see there for checks, controls, kind and origin."""
@@ -186,7 +187,7 @@ class Chapter:
 
         return claims_table(self.claims_made)
 
-    # --- what the book reads --------------------------------------------------------------------------------------
+    # --- what the book reads ---
 
     def hero(self, figure: Any, alt: str) -> Any:
         """Mark a matplotlib figure as the chapter's picture in the gallery; alt says what one should see."""
@@ -213,8 +214,9 @@ class Chapter:
         members = sum(int(attrs.get("members", 0)) for attrs in self.computed.values())
         dates = sorted({attrs["date"] for attrs in self.computed.values() if "date" in attrs})
         line = (
-            f"{self.scale} scale on {devices.name(self.device)}: {members} members in {len(self.computed)} computations, "
-            f"{self.cpu_seconds:.0f} CPU-seconds ({seconds:.0f} s on the clock), computed {' and '.join(dates)}."
+            f"{self.scale} scale on {devices.name(self.device)}: {members} members in "
+            f"{len(self.computed)} computations, {self.cpu_seconds:.0f} CPU-seconds "
+            f"({seconds:.0f} s on the clock), computed {' and '.join(dates)}."
         )
         if any(attrs["changed"] for attrs in self.computed.values()):
             line += " The library has changed since the record was made."

@@ -33,7 +33,7 @@ class Checkpoint:
             self.write(number, run)
 
     def write(self, number: int, run: Run) -> None:
-        """Write everything that changes along the run: one safetensors file, moved into place when complete."""
+        """Write all that changes along the run: one safetensors file, moved into place when complete."""
         from safetensors.torch import save_file
 
         leaves = {

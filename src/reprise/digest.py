@@ -88,7 +88,8 @@ def _describe(value: Any, seen: tuple[int, ...]) -> str:
     if isinstance(value, np.generic):
         return repr(value.item())
     if isinstance(value, torch.Tensor):
-        return f"tensor({value.dtype}, {tuple(value.shape)}, {sha(value.detach().cpu().contiguous().numpy().tobytes())})"
+        content = value.detach().cpu().contiguous().numpy().tobytes()
+        return f"tensor({value.dtype}, {tuple(value.shape)}, {sha(content)})"
     if isinstance(value, np.ndarray):
         return f"array({value.dtype}, {value.shape}, {sha(np.ascontiguousarray(value).tobytes())})"
     if hasattr(value, "digest") and isinstance(value.digest, str):  # a State, a Record
@@ -193,7 +194,7 @@ def describe_class(cls: type) -> str:
     return f"class {cls.__name__}({bases}; {', '.join(methods)})"
 
 
-# --- the library modules a computation rests on ---------------------------------------------------------
+# --- the library modules a computation rests on ---
 
 
 @functools.cache
@@ -267,7 +268,7 @@ def modules_of(description: str) -> list[str]:
 
 
 def chapter_digest(notebook: Path, parameters: Mapping[str, Any]) -> str:
-    """What decides whether a chapter is executed again: its notebook without outputs, its parameters, the library."""
+    """What decides whether a chapter runs again: its notebook without outputs, parameters, the library."""
     cells = json.loads(Path(notebook).read_text())["cells"]
     content = [["".join(c["source"]), c["cell_type"], sorted(c["metadata"].get("tags", []))] for c in cells]
     everything = [

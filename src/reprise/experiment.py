@@ -74,7 +74,8 @@ class Experiment:
             object.__setattr__(self, "seed", _whole("seed", self.seed, 0))
         if self.start is not None and not isinstance(self.start, State):
             raise TypeError(
-                f"start: expected the State of one member, as trained.states.sel(...) returns it, got {_kind(self.start)}"
+                "start: expected the State of one member, as trained.states.sel(...) returns it, "
+                f"got {_kind(self.start)}"
             )
 
     def seed_of(self, role: str) -> int:

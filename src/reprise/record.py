@@ -55,7 +55,7 @@ class Record(Mapping):
         return set(self) == set(other) and all(self[name].identical(other[name]) for name in self)
 
     def select(self, *names: str, **coords: Any) -> Record:
-        """A thinner record: the named arrays (all when none is named), selected by coordinates where they have them."""
+        """A thinner record: the named arrays (all if none is named), selected by the coordinates they have."""
         chosen = {}
         for name in names or self:
             array = self[name]
@@ -115,9 +115,9 @@ def labelled(
 ) -> dict[str, xr.DataArray]:
     """Put results of single members on the grid of the axes, padding with NaN.
 
-    values: {index along the axes: {name: (dims, array, coords)}}. Members may lack a name, differ in the length
-    of a dimension, or in its labels (then the labels' union is used, in order of first appearance; numbers are
-    sorted).
+    values: {index along the axes: {name: (dims, array, coords)}}. Members may lack a name, or differ in the
+    length of a dimension or in its labels (then the labels' union is used, in order of first appearance;
+    numbers are sorted).
     """
     arrays = {}
     for name in dict.fromkeys(n for found in values.values() for n in found):

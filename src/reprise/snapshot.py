@@ -62,7 +62,8 @@ class Snapshot:
         """The batch of all examples of a named split."""
         if split not in self.data:
             raise ValueError(
-                f"split: the task has {', '.join(k for k, v in self.data.items() if isinstance(v, Mapping))}, "
+                "split: the task has "
+                f"{', '.join(k for k, v in self.data.items() if isinstance(v, Mapping))}, "
                 f"not {split!r}"
             )
         return self.data[split]
@@ -98,7 +99,8 @@ class _Activations(nn.Module):
 def normalise(name: str, result: Any) -> dict[str, tuple[tuple[str, ...], Tensor, dict[str, list]]]:
     """A probe's result as {name: (dims, tensor, labels)}.
 
-    A probe may return a tensor, or a dict whose values are a tensor, (dims, tensor) or (dims, tensor, labels).
+    A probe may return a tensor, or a dict whose values are a tensor, (dims, tensor) or
+    (dims, tensor, labels).
     Unnamed dimensions are called after the quantity.
     """
     if not isinstance(result, Mapping):

@@ -124,7 +124,7 @@ class Stack:
             dims.append(None if shared else 0)
         return pytree.tree_unflatten(stacked, spec[0]), pytree.tree_unflatten(dims, spec[0])
 
-    # --- parameters -----------------------------------------------------------------------------------
+    # --- parameters ---
 
     def initial(self) -> Tensor:
         """(M, P): each member's start, or a fresh draw from its model seed."""
@@ -134,7 +134,9 @@ class Stack:
         fresh = [i for i, m in enumerate(self.members) if m.experiment.start is None]
         if fresh:
             zero = torch.zeros((), dtype=torch.int64, device=self.device)
-            draw = lambda key: self.layout.join(initialise(self.model, Stream(key, zero, zero), self.dtype))  # noqa: E731
+            draw = lambda key: self.layout.join(  # noqa: E731
+                initialise(self.model, Stream(key, zero, zero), self.dtype)
+            )
             for some in torch.tensor(fresh).split(max(1, 2**25 // max(1, self.layout.size))):
                 params[some] = vmap(draw)(self.model_keys[some]).to(self.dtype)
         for i, member in enumerate(self.members):
@@ -145,7 +147,7 @@ class Stack:
                 params[i] = start.vector.to(self.device, self.dtype)
         return params
 
-    # --- losses and gradients -----------------------------------------------------------------------------
+    # --- losses and gradients ---
 
     def call(self, vector: Tensor, inputs: Any) -> Any:
         """One member's outputs at a flat parameter vector (P,)."""
@@ -168,7 +170,7 @@ class Stack:
         gradients, losses = grad(total, has_aux=True)(leaves)
         return losses, torch.cat([g.reshape(len(self), -1) for g in gradients], dim=1)
 
-    # --- the numbers of the update rule ---------------------------------------------------------------------
+    # --- the numbers of the update rule ---
 
     def numbers(self) -> dict[str, Any]:
         """The rules' numbers over all members: nested dicts of (M, 1) or (M, P) tensors and `Timetable`s."""
@@ -202,10 +204,10 @@ class Stack:
             row = row.to(self.dtype)
         return row.reshape(-1) if row.ndim or row.dtype == torch.bool else row.to(torch.float64).reshape(1)
 
-    # --- batches ----------------------------------------------------------------------------------------------
+    # --- batches ---
 
     def batches(self, begin: int, stop: int) -> Any | None:
-        """The batches of steps begin..stop-1, leaves (T, M, ...); None when every step sees the same full batch."""
+        """Batches of steps begin..stop-1, leaves (T, M, ...); None when every step sees the same full batch."""
         if self.full_batch:
             return None
         steps = torch.arange(begin, stop, device=self.device)

@@ -44,8 +44,8 @@ def _name(text: str) -> int:
 class Stream:
     """The random numbers of one member for one role, standing at one step.
 
-    key: int64 tensor (2,), made by `Stream.of`; step: int64 tensor (), counted from 0; branch: int64 tensor (),
-    which of the independent substreams (`fold`). All three may be batched by `torch.vmap`.
+    key: int64 tensor (2,), made by `Stream.of`; step: int64 tensor (), counted from 0; branch: int64 tensor
+    (), which of the independent substreams (`fold`). All three may be batched by `torch.vmap`.
     """
 
     key: Tensor

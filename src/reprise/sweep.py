@@ -34,7 +34,7 @@ class Sweep:
     function: called once a point with keyword arguments named after the axes; for `train` it returns an
     `Experiment` (or None: a hole in the grid), for `map` a dict of arrays.
     axes: each a sequence of numbers or strings, or a dict {label: value} of named cases whose values may be
-    anything (a rule, a dict of numbers, a tensor); the function receives the value, the record shows the label.
+    anything (a rule, a dict of numbers, a tensor); the function receives the value, the record the label.
     Raises TypeError or ValueError naming the axis.
     """
 
@@ -113,7 +113,7 @@ class Sweep:
         probes: scheduled measurements, `[every(10, loss), end(ranks)]`. keep: steps at which parameters are
         kept besides the last. device: "auto", "cpu", "cuda" or "cuda:N". checkpoint: a file from which an
         interrupted training resumes exactly, written every `checkpoint_seconds`. gear: "auto", "eager", or
-        "flat" (each step traced to a flat list of operations). progress: plain text; None decides by terminal.
+        "flat" (each step traced to a list of operations). progress: plain text; None decides by terminal.
         An interrupt (Ctrl-C) returns what was measured so far, with `interrupted` set.
         """
         probes = checked_probes(probes)
@@ -305,7 +305,8 @@ def _axis(name: str, axis: Any) -> tuple[list[Label], list[Any]]:
         labels, values = list(axis), list(axis.values())
     elif isinstance(axis, str) or not isinstance(axis, Iterable):
         raise TypeError(
-            f"axis {name}: expected a sequence of values or a dict of named cases, got {axis!r}; write [{axis!r}]"
+            f"axis {name}: expected a sequence of values or a dict of named cases, got {axis!r}; "
+            f"write [{axis!r}]"
         )
     else:
         values = [
@@ -318,8 +319,8 @@ def _axis(name: str, axis: Any) -> tuple[list[Label], list[Any]]:
     bad = [x for x in labels if not isinstance(x, Label)]
     if bad:
         raise TypeError(
-            f"axis {name}: {bad[0]!r} cannot label a coordinate; give a dict {{label: value}} for values that are "
-            "not numbers or strings"
+            f"axis {name}: {bad[0]!r} cannot label a coordinate; give a dict {{label: value}} for values that "
+            "are not numbers or strings"
         )
     if len(set(labels)) != len(labels):
         raise ValueError(f"axis {name}: values appear twice in {labels}")

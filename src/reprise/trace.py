@@ -16,8 +16,8 @@ aten = torch.ops.aten
 def flatten(function: Callable[..., Any], example: tuple[Any, ...]) -> Callable[..., Any]:
     """Trace a pure function of tensors at the shapes of an example, and drop the operations that do nothing.
 
-    The function may nest tensors in dicts, lists and tuples; it must not branch on values. The result computes
-    the same operations in the same order, so the numbers are those of the function itself.
+    The function may nest tensors in dicts, lists and tuples; it must not branch on values. The result
+    computes the same operations in the same order, so the numbers are those of the function itself.
     """
     leaves, spec = pytree.tree_flatten(example)
     out_spec = None

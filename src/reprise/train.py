@@ -1,4 +1,4 @@
-"""The training loop: the same for every experiment. Measurements are scheduled probes; methods are update rules."""
+"""The training loop, the same for every experiment: measurements are probes, methods are update rules."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Run:
         self.done: list[int] = [-1] * len(probes)  # the last step each probe measured
         self.seen: set[int] = set()
 
-    # --- what a checkpoint holds -----------------------------------------------------------------------------
+    # --- what a checkpoint holds ---
 
     _TENSORS = ("params", "start", "state", "alive", "lived", "kept", "memory", "measured")
     _PLAIN = ("step", "active", "ended", "measured_of", "shapes", "done")
@@ -72,7 +72,7 @@ class Run:
             setattr(self, name, value)
         self.now = self.stack if len(self.active) == len(self.stack) else self.stack.subset(self.active)
 
-    # --- the loop --------------------------------------------------------------------------------------------
+    # --- the loop ---
 
     def advance(self, pause: Callable[[Run], None] = lambda run: None) -> None:
         """Train to the end of every member's budget; `pause` is called between blocks of steps."""
@@ -109,11 +109,12 @@ class Run:
 
         whole, batch_spec = pytree.tree_flatten(stack.data["train"] if stack.full_batch else None)
         dims = stack.data_dims["train"] if stack.full_batch else None
-        length = _BLOCK_STEPS if stack.full_batch else 8  # the first drawn block is short: its size is not known
+        length = _BLOCK_STEPS if stack.full_batch else 8  # the size of the first drawn block is not known
         while self.step < stop:
             begin, end = self.step, min(self.step + length, stop)
             series = [
-                x.table(begin, end, stack.device).unbind() if isinstance(x, Timetable) else None for x in numbers
+                x.table(begin, end, stack.device).unbind() if isinstance(x, Timetable) else None
+                for x in numbers
             ]
             steps = torch.arange(begin, end, device=stack.device).unbind()
             if not stack.full_batch:
@@ -167,7 +168,7 @@ class Run:
         for name in ("params", "start", "alive", "lived", "state", "memory"):
             setattr(self, name, pytree.tree_map(lambda x: x[rows], getattr(self, name)))
 
-    # --- measurements -------------------------------------------------------------------------------------------
+    # --- measurements ---
 
     def _steps(self, scheduled: Scheduled, member: int) -> frozenset[int]:
         return _steps_of(scheduled.kind, scheduled.when, self.stack.budgets[member])

@@ -36,7 +36,8 @@ class Objective(Model):
         if not callable(function):
             raise ValueError(f"function: expected a callable, got {function!r}")
         choose("takes", takes, (None, "inputs"))
-        first = start(Stream.of(0, "model")) if callable(start) else torch.as_tensor(start, dtype=torch.float64)
+        drawn = callable(start)
+        first = start(Stream.of(0, "model")) if drawn else torch.as_tensor(start, dtype=torch.float64)
         if first.dim() != 1:
             raise ValueError(f"start: expected a vector, got shape {tuple(first.shape)}")
         size = len(first)
