@@ -162,7 +162,7 @@ class Chapter:
         return Record.load(path) if path is not None and path.exists() else None
 
     def keep_record(self, name: str, record: Record) -> None:
-        """At full scale, and if `reprise run --record` asks for it, write a thinned record to data/records/."""
+        """At full scale, and if `reprise run --record` asks for it, write a thin record to data/records/"""
         if self.quick or not os.environ.get("REPRISE_RECORD") or (root := _root()) is None:
             return
         folder = root / "data" / "records" / self.slug

@@ -55,7 +55,7 @@ class Record(Mapping):
         return set(self) == set(other) and all(self[name].identical(other[name]) for name in self)
 
     def select(self, *names: str, **coords: Any) -> Record:
-        """A thinner record: the named arrays (all if none is named), selected by the coordinates they have."""
+        """A thinner record: the named arrays (all if none is named), selected by their coordinates."""
         chosen = {}
         for name in names or self:
             array = self[name]

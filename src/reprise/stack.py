@@ -207,7 +207,7 @@ class Stack:
     # --- batches ---
 
     def batches(self, begin: int, stop: int) -> Any | None:
-        """Batches of steps begin..stop-1, leaves (T, M, ...); None when every step sees the same full batch."""
+        """Batches of steps begin..stop-1, leaves (T, M, ...); None if every step sees the full batch."""
         if self.full_batch:
             return None
         steps = torch.arange(begin, stop, device=self.device)

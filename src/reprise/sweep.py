@@ -319,8 +319,8 @@ def _axis(name: str, axis: Any) -> tuple[list[Label], list[Any]]:
     bad = [x for x in labels if not isinstance(x, Label)]
     if bad:
         raise TypeError(
-            f"axis {name}: {bad[0]!r} cannot label a coordinate; give a dict {{label: value}} for values that "
-            "are not numbers or strings"
+            f"axis {name}: {bad[0]!r} cannot label a coordinate; give a dict {{label: value}} for values "
+            "that are not numbers or strings"
         )
     if len(set(labels)) != len(labels):
         raise ValueError(f"axis {name}: values appear twice in {labels}")
