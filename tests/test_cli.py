@@ -62,6 +62,10 @@ WRONG = {
         ["run", "tiny-decay", "--seed", "one"],
         "parameter seed takes an int (default 0), not 'one'",
     ),
+    "record of a quick run": (
+        ["run", "tiny-decay", "--record"],
+        "--record keeps full-scale records; add --scale full",
+    ),
     "output is a file": (["run", "tiny-decay", "--output", "_toc.yml"], "--output _toc.yml is a file"),
     "claims of nothing": (["claims"], "no results in _build/chapters"),
     "claims of an unknown slug": (["claims", "nowhere"], "no chapter 'nowhere'"),

@@ -48,6 +48,8 @@ def run(options: argparse.Namespace, root: Path) -> int:
     defaults = notebook.defaults(notebook.read_cells(path))
     parameters = notebook.checked(_given(options), defaults)
     knobs = [name for name, value in parameters.items() if name not in _COMMON and value != defaults[name]]
+    if options.record and parameters["scale"] != "full":
+        raise UsageError("--record keeps full-scale records; add --scale full")
     output = Path(options.output or root / RESULTS / options.slug).resolve()
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {options.output} is a file, not a folder")
@@ -58,6 +60,8 @@ def run(options: argparse.Namespace, root: Path) -> int:
     # Not parameters: paths would show on the page and enter the digest.
     os.environ["REPRISE_OUTPUT"] = str(partial)
     os.environ.setdefault("REPRISE_CACHE", str(root / "_build/cache"))
+    if options.record:
+        os.environ["REPRISE_RECORD"] = "1"
     os.environ["REPRISE_KNOBS"] = ", ".join(sorted(knobs))  # then verdicts are free to differ
     try:
         if options.plain:
@@ -188,6 +192,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--output", metavar="DIR", help=f"folder for the results (default {RESULTS}/SLUG)")
     sub.add_argument(
         "--plain", action="store_true", help="run the same cells without Jupyter (figures saved as files)"
+    )
+    sub.add_argument(
+        "--record", action="store_true", help="with --scale full: keep thinned records in data/records/SLUG"
     )
     sub.set_defaults(command=run)
 
