@@ -195,27 +195,21 @@ def test_staging_refuses_what_it_cannot_show(executed):
 
 
 def test_docstrings_become_restructured_text():
-    lines = [
-        "One |g| and a_ * b with `code`.",
-        "",
-        "p: a prime",
-        "    or not.",
-        "q, r: the `rest`.",
-        "Then prose.",
-    ]
+    lines = ["One |g| and a_ * b with `code`.", "", "p: a prime", "    or not.", "q, r: the `rest`."]
     assert docstrings.restructured(lines) == [
         r"One \|g\| and a\_ \* b with ``code``.",
         "",
         "* **p**: a prime",
         "  or not.",
         "* **q, r**: the ``rest``.",
-        "",
-        "Then prose.",
     ]
+    running = ["slug: a name; scale: one of", "two. More", "    of it."]
+    assert docstrings.restructured(running) == ["slug: a name; scale: one of", "two. More", "of it."]
     section = ["Args:", "    x: |x| in [0, 1]", "Example:", "    >>> a * b"]
     assert docstrings.restructured(section) == [
         "Args:",
         r"    x: \|x\| in [0, 1]",
+        "",
         "Example:",
         "    >>> a * b",
     ]
@@ -276,7 +270,7 @@ def test_the_built_book_reads_without_a_network(executed):
         if not path.name.startswith("part-"):
             shutil.copy(path, executed / "book" / path.name)
     toc = (executed / "_toc.yml").read_text()
-    more = "".join(f"      - file: book/{name}\n" for name in ("how-to-read", "guide", "api"))
+    more = "".join(f"      - file: book/{name}\n" for name in ("how-to-read", "guide", "api", "internals"))
     (executed / "_toc.yml").write_text(
         toc.replace("      - file: book/bibliography\n", more, 1)
         + ("  - caption: End\n    chapters:\n      - file: book/bibliography\n")

@@ -12,7 +12,7 @@ from typing import Any
 SECTION = re.compile(
     r"(Args|Arguments|Returns|Raises|Yields|Example|Examples|Attributes|Note|Source|Sources):$"
 )
-ENTRY = re.compile(r"([a-z_][\w]*(?:, [a-z_]\w*)*): (.*)")
+ENTRY = re.compile(r"((?:\w+,? ){0,3}\w+): (.*)")  # "rate, share of pairs: what it means"
 
 
 def literal(text: str) -> str:
@@ -34,37 +34,41 @@ def _code(piece: str) -> str:
 def restructured(lines: list[str]) -> list[str]:
     """The lines of a docstring as reStructuredText."""
     out: list[str] = []
-    section = example = False
-    listing = False  # inside a paragraph of `name: meaning` lines
-    for line in lines:
-        text = line.strip()
-        indented = line.startswith("    ")
-        if SECTION.match(line):
-            section, example = True, line.startswith("Example")
-            out.append(line)
-            continue
-        if text and not indented:
-            section = False
-        if not text:
-            listing = False
-            out.append(line)
+    section = ""
+    for paragraph in _paragraphs(lines):
+        if not paragraph[0].startswith("    "):
+            section = paragraph[0] if SECTION.match(paragraph[0]) else ""
+        if section.startswith("Example") or any(line.lstrip().startswith(">>>") for line in paragraph):
+            out += paragraph
         elif section:
-            out.append(line if example else line[: len(line) - len(line.lstrip())] + literal(line.lstrip()))
-        elif text.startswith((">>>", "...")):
-            out.append(line)
-        elif not indented and (entry := ENTRY.match(text)):
-            if out and out[-1].strip() and not listing:
-                out.append("")
-            listing = True
-            out.append(f"* **{literal(entry[1])}**: {literal(entry[2])}")
-        elif listing and indented:
-            out.append(f"  {literal(text)}")
+            out += [_indent(line) + literal(line.lstrip()) for line in paragraph]
+        elif ENTRY.match(paragraph[0]) and all(ENTRY.match(line) or _indent(line) for line in paragraph):
+            out += [_entry(line) for line in paragraph]
         else:
-            if listing:
-                out.append("")
-            listing = False
-            out.append(literal(text))
-    return out
+            out += [literal(line.lstrip()) for line in paragraph]
+        out.append("")
+    return out[:-1]
+
+
+def _paragraphs(lines: list[str]) -> list[list[str]]:
+    """Lines between blank ones; a section heading begins a paragraph of its own."""
+    found: list[list[str]] = [[]]
+    for line in lines:
+        if not line.strip() or SECTION.match(line):
+            found.append([])
+        if line.strip():
+            found[-1].append(line.rstrip())
+    return [paragraph for paragraph in found if paragraph]
+
+
+def _indent(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]
+
+
+def _entry(line: str) -> str:
+    if match := ENTRY.match(line):
+        return f"* **{literal(match[1])}**: {literal(match[2])}"
+    return f"  {literal(line.lstrip())}"
 
 
 def setup(app: Any) -> dict[str, bool]:

@@ -14,6 +14,12 @@ from reprise.notebook import Cell, section
 from reprise.verdict_table import BADGES
 
 Result = Mapping[str, Any]
+# The API reference: what comes first, and what has a page of its own for those who work on the library.
+FIRST = "experiment sweep record states schedules streams iterate chapter claims checks".split()
+INNER = (
+    "checkpoint device digest layout notebook plain provenance results snapshot stack store trace train "
+    "verdict_table wording"
+).split()
 
 
 def text(value: Any) -> str:
@@ -128,17 +134,20 @@ def _chapter_table(result: Result) -> str:
     return "\n".join([*rows, ""])
 
 
-def api(library: Path) -> str:
-    """An autodoc block for every public module of the library."""
-    blocks = []
-    paths = [path for path in library.rglob("*.py") if not {"template", "cli.py"} & set(path.parts)]
-    # Modules first, then each package with its modules.
-    for path in sorted(paths, key=lambda path: (len(path.parts), str(path.with_suffix("")))):
-        package = path.name == "__init__.py"
-        module = path.parent if package else path.with_suffix("")
-        name = ".".join(module.relative_to(library.parent).parts)
-        if name != library.name:
-            # Names are described where they are defined, not where they are gathered.
-            members = "" if package else "   :members:\n   :ignore-module-all:\n"
-            blocks.append(f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n{members}```\n")
-    return "\n".join(blocks)
+def api(library: Path, inner: bool) -> str:
+    """An autodoc block for each module of the library: those that a reader uses, or the inner ones."""
+    names = []
+    for path in sorted(library.rglob("*.py")):
+        module = path.parent if path.name == "__init__.py" else path.with_suffix("")
+        names.append(".".join(module.relative_to(library).parts))
+    names = [name for name in names if name not in ("", ".", "cli") and not name.startswith("template")]
+    rank = {name: place for place, name in enumerate(FIRST)}
+    chosen = sorted((name for name in names if (name in INNER) == inner), key=lambda n: (rank.get(n, 99), n))
+    packages = {name.partition(".")[0] for name in names if "." in name}
+    return "\n".join(_module(f"{library.name}.{name}", name in packages) for name in chosen)
+
+
+def _module(name: str, package: bool) -> str:
+    # Names are described where they are defined, not where a package gathers them.
+    members = "" if package else "   :members:\n   :ignore-module-all:\n"
+    return f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n{members}```\n"

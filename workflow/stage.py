@@ -55,7 +55,8 @@ def stage(root: Path, target: Path) -> None:
             f"### {caption}\n\n{pages.gallery([cards[slug] for slug in slugs])}"
             for caption, slugs in notebook.parts(root).items()
         ),
-        "api": pages.api(Path(notebook.__file__).parent),
+        "api": pages.api(Path(notebook.__file__).parent, inner=False),
+        "internals": pages.api(Path(notebook.__file__).parent, inner=True),
     }
     for caption, slugs in notebook.parts(root).items():
         generated[f"gallery {caption.split()[0]}"] = pages.gallery([cards[slug] for slug in slugs])
