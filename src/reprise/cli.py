@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, root: Path) -> int:
     defaults = notebook.defaults(notebook.read_cells(path))
     parameters = notebook.checked(_given(options), defaults)
     knobs = [name for name, value in parameters.items() if name not in _COMMON and value != defaults[name]]
-    if options.record and parameters["scale"] != "full":
+    if options.record and parameters.get("scale") != "full":
         raise UsageError("--record keeps full-scale records; add --scale full")
     output = Path(options.output or root / RESULTS / options.slug).resolve()
     if output.exists() and not output.is_dir():
