@@ -212,19 +212,31 @@ class Stack:
             return None
         steps = torch.arange(begin, stop, device=self.device)
         zero = torch.zeros((), dtype=torch.int64, device=self.device)
-        rows = self._rows(begin, stop) if self._ordered else None
+        chosen = self._chosen(self._rows(begin, stop)) if self._ordered else None
 
-        def one(key: Tensor, data: Any, step: Tensor, chosen: Tensor | None) -> Any:
+        def one(key: Tensor, data: Any, step: Tensor, batch: Any) -> Any:
             stream = Stream(key, step, zero)
-            if chosen is None:
+            if batch is None:
                 return self.task.draw(data, stream, self.batch)
-            return self.task.visit({k: v[chosen] for k, v in data["train"].items()}, data, stream)
+            return self.task.visit(batch, data, stream)
 
-        members = vmap(one, in_dims=(0, self.data_dims, None, None if rows is None else 0))
+        members = vmap(one, in_dims=(0, self.data_dims, None, None if chosen is None else 0))
         with torch.no_grad():
-            return vmap(members, in_dims=(None, None, 0, None if rows is None else 0))(
-                self.run_keys, self.data, steps, rows
+            return vmap(members, in_dims=(None, None, 0, None if chosen is None else 0))(
+                self.run_keys, self.data, steps, chosen
             )
+
+    def _chosen(self, rows: Tensor) -> dict[str, Tensor]:
+        """The training examples in these rows (T, M, batch), by one gather of whole rows."""
+        n = self.task.examples(self.members_data[0])
+        first = n * torch.arange(len(self), device=self.device)[:, None]
+
+        def pick(examples: Tensor, dim: int | None) -> Tensor:
+            flat, index = (examples, rows) if dim is None else (examples.flatten(0, 1), rows + first)
+            return flat.index_select(0, index.flatten()).unflatten(0, rows.shape)
+
+        dims = self.data_dims["train"]
+        return {name: pick(x, dims[name]) for name, x in self.data["train"].items()}
 
     @property
     def full_batch(self) -> bool:

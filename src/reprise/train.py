@@ -23,8 +23,8 @@ from .trace import flatten
 
 _TRACE_FROM = 150  # steps from which tracing the step pays for itself
 _TRACE_PROBE_FROM = 60
-_BLOCK_BYTES = 64 * 2**20  # batches drawn ahead of the steps that use them
-_BLOCK_STEPS = 512
+_BLOCK_BYTES = 24 * 2**20  # batches drawn ahead of the steps that use them: larger blocks leave the cache
+_BLOCK_STEPS = 128
 
 _traced: dict[str, Callable[..., Any]] = {}
 
