@@ -171,7 +171,7 @@ class Sweep:
                 kept[member.index] = {}
             for key, vector in run.kept.items():
                 position, _, step = key.partition("@")
-                kept[run.stack.members[int(position)].index][int(step)] = vector.cpu()  # as a record read again
+                kept[run.stack.members[int(position)].index][int(step)] = vector.cpu()  # as if read again
         digest = sha(self.describe(probes, keep))
         dtypes = sorted({str(m.experiment.dtype).removeprefix("torch.") for m in members})
         seeds = sorted({m.experiment.seed_of("model") for m in members})
