@@ -65,8 +65,10 @@ def test_hessian_and_products_equal_autograd():
     )
 
 
-def test_gauss_newton_equals_the_dense_product():
+@pytest.mark.parametrize("copies", [1, 9])  # fewer outputs than parameters, and many more
+def test_gauss_newton_equals_the_dense_product(copies):
     x, y, vector = inputs()
+    x, y = x.repeat(copies, 1), y.repeat(copies)
 
     def forward(v):
         return outputs(v, x)

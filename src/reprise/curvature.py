@@ -54,8 +54,15 @@ def hessian(loss: Loss, vector: Tensor) -> Tensor:
 
 def gauss_newton(outputs: Loss, output_loss: Loss, vector: Tensor) -> Tensor:
     """The exact Gauss-Newton matrix J' H_out J, (P, P); arguments as in `gauss_newton_operator`."""
-    operator = gauss_newton_operator(outputs, output_loss, vector)
-    return operator(torch.eye(len(vector), dtype=vector.dtype, device=vector.device))
+    values, pull = vjp(outputs, vector)
+    if values.numel() > 3 * len(vector):
+        operator = gauss_newton_operator(outputs, output_loss, vector)
+        return operator(torch.eye(len(vector), dtype=vector.dtype, device=vector.device))
+    # a backward pass for each output is cheaper than a product for each parameter, which takes three
+    rows = torch.eye(values.numel(), dtype=values.dtype, device=values.device).reshape(-1, *values.shape)
+    jacobian = vmap(lambda row: pull(row)[0])(rows)
+    curve = vjp(grad(output_loss), values)[1]
+    return vmap(lambda column: curve(column.reshape(values.shape))[0].flatten())(jacobian.T) @ jacobian
 
 
 def directional_curvature(loss: Loss, vector: Tensor, direction: Tensor) -> Tensor:
