@@ -26,7 +26,7 @@ $(READY): requirements.txt lock.txt pyproject.toml
 
 book: $(READY)  ## execute the chapters that changed and build the book
 	@$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --config scale=$(SCALE) \
-		--keep-going --rerun-incomplete --show-failed-logs
+		--keep-going --rerun-incomplete --show-failed-logs --quiet host reason
 	@$(BIN)/reprise claims
 	@echo "The book: file://$(CURDIR)/_build/html/index.html (make serve shows it at localhost:$(PORT))"
 
