@@ -39,8 +39,11 @@ CLAIM = {
     "measured": "a: 0.1; b: <nothing>",
     "threshold": "< 0.1",
     "reason": "Check failed: b",
-    "checks": [],
-    "controls": [],
+    "checks": [
+        {"label": "a|b", "measured": "0.1", "threshold": "< 0.2", "passed": True},
+        {"label": "b", "measured": "<nothing>", "threshold": "< 0.1", "passed": None},
+    ],
+    "controls": [{"label": "none", "measured": "0", "threshold": "equals 0", "passed": True}],
 }
 RESULT = {
     "slug": "tiny-decay",
@@ -130,12 +133,6 @@ def test_links_of_the_front_pages_lead_somewhere(page):
 # --- pages made from results
 
 
-def test_table_text_is_literal_but_for_mathematics_and_code():
-    assert pages.text("|a| *b* <c> _d_") == r"\|a\| \*b\* \<c> \_d\_"
-    assert pages.text("$a_b*c$ and `x_y`") == "$a_b*c$ and `x_y`"
-    assert pages.text(None) == "–"
-
-
 def test_the_question_comes_from_the_result_or_the_prose():
     cells = [notebook.Cell("markdown", "## The question\n\nWhy\nso? Because. Yes.", (), {}, [])]
     assert pages.question({"question": "What?"}, cells) == "What?"
@@ -178,7 +175,11 @@ def test_staging(executed):
     index = (target / "book/index.md").read_text()
     assert "Does it decay?" in index and "tiny-decay.ipynb" in index and "generated:" not in index
     board = (target / "book/scoreboard.md").read_text()
-    assert "| [C1](../notebooks/tiny-decay.ipynb#claims) |" in board and "Check failed: b" in board
+    assert '<a href="../notebooks/tiny-decay.html#claims">C1</a> Falls to |c| &lt; 1, a_b and *c*' in board
+    assert "C1: 1 more check and 1 control" in board and "control: none" in board
+    assert (
+        "&lt;nothing&gt;" in board and "<p>Check failed: b</p>" in board and "CPU &lt;one thread&gt;" in board
+    )
     assert (target / "_generated/tiny-decay.png").read_bytes() == PIXEL
 
 

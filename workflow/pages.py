@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,8 @@ INNER = (
 ).split()
 
 
-def text(value: Any) -> str:
-    """A value as Markdown for one table cell: mathematics in $ and code in ` kept, the rest literal."""
-    pieces = re.split(r"(\$[^$]+\$|`[^`]+`)", str(value if value is not None else "").replace("\n", " "))
-    escaped = [p if i % 2 else re.sub(r"([\\*_<\[\]~])", r"\\\1", p) for i, p in enumerate(pieces)]
-    return "".join(escaped).replace("|", r"\|").strip() or "–"
-
-
 def verdict_badge(verdict: str, label: str = "") -> str:
-    return f'<span class="verdict verdict-{BADGES[verdict]}">{html.escape(label or verdict)}</span>'
+    return f'<span class="verdict verdict-{BADGES[verdict]}">{escape(label or verdict)}</span>'
 
 
 def counts(result: Result) -> str:
@@ -68,7 +61,7 @@ def strip(result: Result) -> str:
         f"commit {commit}" if commit else "",
         f"torch {version}" if version else "",
     ]
-    line = " · ".join(html.escape(str(fact)) for fact in facts if fact)
+    line = " · ".join(escape(str(fact)) for fact in facts if fact)
     return (
         f'<div class="strip"><p class="strip-verdicts">{counts(result)}'
         f'<a href="#claims">the claims</a></p><p class="strip-facts">{line}</p></div>'
@@ -77,7 +70,7 @@ def strip(result: Result) -> str:
 
 def card(result: Result, ask: str, colab: str, notebook: str) -> str:
     """A gallery card; `notebook` is the page's path from the page that holds the card."""
-    slug = result["slug"]
+    slug, price = result["slug"], cost(result).replace(" ", "&nbsp;").replace("-", "&#8209;")
     return f"""
 ::::{{grid-item-card}} [{result["title"]}]({notebook})
 :img-top: ../_generated/{slug}.png
@@ -89,7 +82,7 @@ def card(result: Result, ask: str, colab: str, notebook: str) -> str:
 :::{{card-footer}}
 <p class="card-verdicts">{counts(result)}</p>
 
-[Read]({notebook}) · [Colab]({colab}) · {{download}}`notebook <{notebook}>` · {cost(result)}
+[Read]({notebook}) · [Colab]({colab}) · {{download}}`notebook <{notebook}>` · {price}
 :::
 ::::
 """
@@ -113,25 +106,51 @@ def scoreboard(found: Sequence[Result]) -> str:
 
 
 def _chapter_table(result: Result) -> str:
-    page = f"../notebooks/{result['slug']}.ipynb"
-    rows = [
-        f"## [{result['title']}]({page})",
-        "",
-        f"{counts(result)}",
-        "",
-        f"{text(result['device_name'])}, {result['scale']} scale, {result['seconds']:.0f} s "
-        f"({cost(result)}), {str(result['date'])[:10]}",
-        "",
-        "| | Claim | Paper | Measured | Threshold | Verdict |",
-        "|---|---|---|---|---|---|",
+    slug = result["slug"]
+    facts = (result["device_name"], f"{result['scale']} scale", f"{result['seconds']:.0f} s", cost(result))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Claim", "Paper", "Measured", "Threshold"))
+    rows = "".join(_claim_rows(claim, f"../notebooks/{slug}.html#claims") for claim in result["claims"])
+    return (
+        f"## [{result['title']}](../notebooks/{slug}.ipynb)\n\n"
+        f"<p>{counts(result)}</p>\n"
+        f"<p>{escape(' · '.join([*facts, str(result['date'])[:10]]))}</p>\n\n"
+        '<div class="full-width scoreboard-box"><table class="scoreboard">'
+        f"<thead><tr>{head}</tr></thead>{rows}</table></div>\n"
+    )
+
+
+def _claim_rows(claim: Mapping[str, Any], link: str) -> str:
+    """A claim with its first check, the other checks and the controls folded below."""
+    reason = f"<p>{escape(claim['reason'])}</p>" if claim["verdict"] != "reproduced" else ""
+    first, *others = claim["checks"] or [claim | {"label": ""}]
+    label = f"<p>{escape(first['label'])}</p>" if first["label"] else ""
+    rows = (
+        f'<tr><th scope="row"><a href="{link}">{claim["id"]}</a> {escape(claim["title"])} '
+        f"{verdict_badge(claim['verdict'])}{reason}</th><td>{escape(claim['paper'])}</td>"
+        f"<td>{label}{escape(first['measured'])}</td><td>{escape(first['threshold'])}</td></tr>"
+    )
+    if not others and not claim["controls"]:
+        return f"<tbody>{rows}</tbody>"
+    more = [
+        plural(n, noun) for n, noun in ((len(others), "more check"), (len(claim["controls"]), "control")) if n
     ]
-    for claim in result["claims"]:
-        verdict = verdict_badge(claim["verdict"])
-        if claim.get("reason") and claim["verdict"] != "reproduced":
-            verdict += f"<br>{text(claim['reason'])}"
-        cells = [text(claim.get(key)) for key in ("title", "paper", "measured", "threshold")]
-        rows.append(f"| [{claim['id']}]({page}#claims) | " + " | ".join([*cells, verdict]) + " |")
-    return "\n".join([*rows, ""])
+    inner = "".join(
+        map(_check_row, [*others, *({**c, "label": f"control: {c['label']}"} for c in claim["controls"])])
+    )
+    return (
+        f'<tbody>{rows}<tr class="more"><td colspan="4"><details>'
+        f"<summary>{claim['id']}: {' and '.join(more)}</summary>"
+        f"<table>{inner}</table></details></td></tr></tbody>"
+    )
+
+
+def _check_row(check: Mapping[str, Any]) -> str:
+    asked = check["threshold"] or check.get("reason", "")
+    state = {True: "passed", False: "failed", None: "open"}[check["passed"]]
+    return (
+        f'<tr><th scope="row">{escape(check["label"])}</th><td>{escape(check["measured"])}</td>'
+        f"<td>{escape(asked)}</td><td>{escape(check.get('state', state))}</td></tr>"
+    )
 
 
 def api(library: Path, inner: bool) -> str:
