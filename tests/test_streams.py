@@ -122,3 +122,11 @@ def test_wrong_seeds_are_refused(seed):
 def test_wrong_range_of_integers_is_refused():
     with pytest.raises(ValueError, match="high: expected an integer from 1"):
         Stream.of(0).integers("i", 0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_integers_are_the_same_on_a_gpu():
+    here, there = (Stream.of(7, "run", device).at(3) for device in ("cpu", "cuda"))
+    assert torch.equal(here.words("w", 1001), there.words("w", 1001).cpu())
+    assert torch.equal(here.permutation("p", 97), there.permutation("p", 97).cpu())
+    torch.testing.assert_close(here.normal("n", (99,)), there.normal("n", (99,)).cpu(), rtol=1e-5, atol=1e-6)

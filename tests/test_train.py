@@ -398,3 +398,22 @@ def test_an_interrupt_keeps_the_record_so_far():
     assert trained.interrupted
     assert trained.record.loss.step.values.tolist() == [0, 5, 10, 15, 20, 25]
     assert np.isfinite(trained.record.x).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_same_sweep_on_a_gpu():
+    def make(lr, seed):
+        return experiment(lr, seed, batch=16, update=Adam(Triangle(0.01, rise=0.2)))
+
+    sweep = Sweep(make, lr=[0.05, 0.2], seed=[0, 1])
+    here, there = (sweep.train([every(10, loss)], device=device) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(here.record.loss, there.record.loss, rtol=1e-8)
+
+
+def test_importing_the_library_is_light():
+    import subprocess
+    import sys
+
+    code = "import sys, reprise; print([m for m in ('matplotlib', 'seaborn', 'sklearn', 'IPython') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
