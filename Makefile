@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help book test lint scoreboard serve clean
+.PHONY: help env book test browser lint scoreboard serve watch epub linkcheck clean
 
 PYTHON ?= python3
 CORES ?= 2
@@ -24,6 +24,8 @@ $(READY): requirements.txt lock.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
+env: $(READY)  ## make .venv with everything in it
+
 book: $(READY)  ## execute the chapters that changed and build the book
 	@$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --config scale=$(SCALE) \
 		--keep-going --rerun-incomplete --show-failed-logs --quiet host reason
@@ -33,6 +35,9 @@ book: $(READY)  ## execute the chapters that changed and build the book
 test: $(READY) lint  ## lint, tests, and every notebook through nbval
 	$(BIN)/python -m pytest -q -n $(CORES) --dist loadfile --nbval-lax --nbval-current-env
 
+browser: $(READY)  ## the built book in Chromium, page by page (skipped without a browser)
+	$(BIN)/python -m pytest -q tests/test_browser.py
+
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .
 
@@ -41,6 +46,17 @@ scoreboard: $(READY)  ## the verdicts of the chapters executed last
 
 serve: $(READY)  ## show the built book at localhost
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+watch: $(READY)  ## run and render NAME=slug again whenever its notebook or the book's pages change
+	$(BIN)/python workflow/watch.py $(NAME)
+
+epub: $(READY)  ## the book as one file, _build/reprise.epub, from the chapters executed last
+	$(BIN)/python workflow/stage.py _build/stage
+	$(BIN)/python workflow/render.py _build/stage _build/epub epub
+
+linkcheck: $(READY)  ## follow every external link (needs a network)
+	$(BIN)/python workflow/stage.py _build/stage
+	$(BIN)/python workflow/render.py _build/stage _build/links linkcheck
 
 clean:  ## remove everything built or cached, not the environment
 	rm -rf _build .snakemake .pytest_cache .ruff_cache

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
 import zlib
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
+
+from reprise.checks import Check
+from reprise.claims import Claim
+from reprise.verdict_table import ClaimsTable
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -101,26 +108,33 @@ def tiny_cells() -> list[dict]:
         markdown("## Claims"),
         code(CLAIMS, "keep_output"),
         code('chapter.finish({"C1": "reproduced"})', "expected"),
+        markdown("## Try it\n\n1. `reprise run tiny-decay -p rate=0.9`: it decays more slowly."),
         markdown("## References\n\n```{footbibliography}\n```"),
     ]
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
+    return make_tiny(tmp_path / "checkout")
+
+
+def make_tiny(root: Path) -> Path:
     """A checkout with one chapter, `tiny-decay`, and the real book's configuration."""
-    root = tmp_path / "checkout"
     (root / "notebooks").mkdir(parents=True)
     write_notebook(root / "notebooks/tiny-decay.ipynb", tiny_cells())
     for name in ("_config.yml", "pyproject.toml"):
         shutil.copy(ROOT / name, root / name)
-    shutil.copytree(ROOT / "book/_static", root / "book/_static")
+    for name in ("_static", "_extra"):
+        shutil.copytree(ROOT / "book" / name, root / "book" / name)
     (root / "book/references.bib").write_text(
         "@misc{tiny-decay, title={Decay}, author={A, B}, year={2020}}\n"
     )
     (root / "book/index.md").write_text(
         "# Book\n\n## Chapters\n\n<!-- generated: totals -->\n\n<!-- generated: gallery -->\n"
     )
-    (root / "book/scoreboard.md").write_text("# Scoreboard\n\n<!-- generated: scoreboard -->\n")
+    (root / "book/scoreboard.md").write_text(
+        "# Scoreboard\n\n## All claims\n\n<!-- generated: scoreboard -->\n"
+    )
     (root / "book/bibliography.md").write_text("# Bibliography\n\n```{bibliography}\n:all:\n```\n")
     (root / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nparts:\n"
@@ -128,3 +142,72 @@ def tiny(tmp_path: Path) -> Path:
         '  - caption: "1 Small things"\n    chapters:\n      - file: notebooks/tiny-decay\n'
     )
     return root
+
+
+CLAIM = {
+    "id": "C1",
+    "title": "Falls to |c| < 1, a_b and *c*",
+    "paper": "2^-n",
+    "kind": "measurement",
+    "origin": "paper",
+    "verdict": "partly",
+    "measured": "a: 0.1; b: <nothing>",
+    "threshold": "< 0.1",
+    "reason": "Check failed: b",
+    "checks": [
+        {"label": "a|b", "measured": "0.1", "threshold": "< 0.2", "passed": True},
+        {"label": "b", "measured": "<nothing>", "threshold": "< 0.1", "passed": None},
+    ],
+    "controls": [{"label": "none", "measured": "0", "threshold": "equals 0", "passed": True}],
+}
+RESULT = {
+    "slug": "tiny-decay",
+    "title": "",
+    "question": "Does it decay?",
+    "scale": "quick",
+    "device": "cpu",
+    "device_name": "CPU <one thread>",
+    "seed": 0,
+    "date": "2026-01-01",
+    "commit": "abc",
+    "versions": {"torch": "2.13.0"},
+    "cpu_seconds": 31.4,
+    "seconds": 40.0,
+    "members": 12,
+    "hero": {"file": "hero.png", "alt": "A falling\ncurve."},
+    "claims": [CLAIM, CLAIM | {"id": "C2", "verdict": "reproduced", "reason": ""}],
+    "expected": {},
+}
+
+
+def draw_curve() -> bytes:
+    """A transparent picture of a falling curve between grey axes."""
+    picture = Image.new("RGBA", (400, 200))
+    draw = ImageDraw.Draw(picture)
+    draw.line([(20, 10), (20, 180), (390, 180)], fill="#808080", width=2)
+    draw.line([(20 + 3.7 * x, 180 - 170 * 0.95**x) for x in range(100)], fill="#2f6fe4", width=4)
+    file = io.BytesIO()
+    picture.save(file, "png")
+    return file.getvalue()
+
+
+def execute_tiny(root: Path) -> None:
+    """Put results into a tiny checkout as if its chapter had been executed, with two claims."""
+    cells = tiny_cells()
+    tagged = {tag: cell for cell in cells for tag in cell["metadata"].get("tags", ())}
+    output = {"output_type": "display_data", "metadata": {}}
+    tagged["figure"]["outputs"] = [
+        output | {"data": {"text/plain": "[<Line2D>]"}},
+        output | {"data": {"image/png": base64.b64encode(draw_curve()).decode(), "text/plain": "<Figure>"}},
+    ]
+    check = Check("last value", 0.05, "<", 0.1)
+    table = ClaimsTable([Claim(claim["id"], claim["title"], "2^-n", [check]) for claim in RESULT["claims"]])
+    tagged["keep_output"]["outputs"] = [output | {"data": {"text/html": table._repr_html_()}}]
+    tagged["keep_output"]["source"].append('\nchapter.claim("C2", "The same", paper="2^-n", checks=[check])')
+    injected = json.loads(json.dumps(cells[2])) | {"id": "injected"}
+    injected["metadata"]["tags"] = ["injected-parameters"]
+    folder = root / "_build/chapters/tiny-decay"
+    folder.mkdir(parents=True)
+    write_notebook(folder / "notebook.ipynb", [*cells[:3], injected, *cells[3:]])
+    (folder / "result.json").write_text(json.dumps(RESULT))
+    (folder / "hero.png").write_bytes(draw_curve())

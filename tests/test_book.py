@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import csv
 import json
 import re
 import shutil
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, tiny_cells, write_notebook
+from conftest import ROOT, draw_curve, execute_tiny
 
 from reprise import notebook
 from reprise.template import repository
@@ -26,43 +26,6 @@ import stage  # noqa: E402
 from repository import addresses, mentions  # noqa: E402
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-)
-CLAIM = {
-    "id": "C1",
-    "title": "Falls to |c| < 1, a_b and *c*",
-    "paper": "2^-n",
-    "kind": "measurement",
-    "origin": "paper",
-    "verdict": "partly",
-    "measured": "a: 0.1; b: <nothing>",
-    "threshold": "< 0.1",
-    "reason": "Check failed: b",
-    "checks": [
-        {"label": "a|b", "measured": "0.1", "threshold": "< 0.2", "passed": True},
-        {"label": "b", "measured": "<nothing>", "threshold": "< 0.1", "passed": None},
-    ],
-    "controls": [{"label": "none", "measured": "0", "threshold": "equals 0", "passed": True}],
-}
-RESULT = {
-    "slug": "tiny-decay",
-    "title": "",
-    "question": "Does it decay?",
-    "scale": "quick",
-    "device": "cpu",
-    "device_name": "CPU <one thread>",
-    "seed": 0,
-    "date": "2026-01-01",
-    "commit": "abc",
-    "versions": {"torch": "2.13.0"},
-    "cpu_seconds": 31.4,
-    "seconds": 40.0,
-    "members": 12,
-    "hero": {"file": "hero.png", "alt": "A falling\ncurve."},
-    "claims": [CLAIM, CLAIM | {"id": "C2", "verdict": "reproduced", "reason": ""}],
-    "expected": {},
-}
 
 
 # --- settings that must agree
@@ -113,9 +76,10 @@ def test_versions_and_licences_agree():
     assert "CC BY 4.0" in (ROOT / "LICENSE-CC-BY-4.0").read_text()
 
 
-def test_the_guide_runs():
-    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "book/guide.md").read_text(), re.DOTALL))
-    exec(compile(code, "guide.md", "exec"), {"__name__": "guide"})
+@pytest.mark.parametrize("page", ["guide.md", "add-a-paper.md"])
+def test_the_code_of_a_page_runs(page):
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "book" / page).read_text(), re.DOTALL))
+    exec(compile(code, page, "exec"), {"__name__": "page"})
 
 
 def test_the_readme_shows_the_sweep_of_the_guide():
@@ -141,22 +105,8 @@ def test_the_question_comes_from_the_result_or_the_prose():
 
 @pytest.fixture
 def executed(tiny):
-    """The tiny checkout with results as if its chapter had been executed, and the real pages of the book."""
-    cells = tiny_cells()
-    output = {"output_type": "display_data", "metadata": {}}
-    figure = next(cell for cell in cells if "figure" in cell["metadata"].get("tags", ()))
-    image = base64.b64encode(PIXEL).decode()
-    figure["outputs"] = [
-        output | {"data": {"text/plain": "[<Line2D>]"}},
-        output | {"data": {"image/png": image, "text/plain": "<Figure>"}},
-    ]
-    injected = [json.loads(json.dumps(cells[2])) | {"id": "injected"}]
-    injected[0]["metadata"]["tags"] = ["injected-parameters"]
-    folder = tiny / "_build/chapters/tiny-decay"
-    folder.mkdir(parents=True)
-    write_notebook(folder / "notebook.ipynb", cells[:3] + injected + cells[3:])
-    (folder / "result.json").write_text(json.dumps(RESULT))
-    (folder / "hero.png").write_bytes(PIXEL)
+    """The tiny checkout with results as if its chapter had been executed."""
+    execute_tiny(tiny)
     return tiny
 
 
@@ -167,6 +117,12 @@ def test_staging(executed):
     tags = [cell["metadata"].get("tags", []) for cell in cells]
     assert "1 partly" in cells[1]["source"] and "31 CPU-seconds" in cells[1]["source"]
     assert "CPU &lt;one thread&gt;" in cells[1]["source"]
+    made = next(cell for cell in cells if cell["id"] == "anchors-C1")
+    assert made["source"].count("cell-anchor") == 2 and 'id="C2-cell"' in made["source"]
+    table = next(cell for cell in cells if "keep_output" in cell["metadata"].get("tags", []))
+    assert table["metadata"]["mystnb"]["code_prompt_show"] == "Show the checks of C1, C2"
+    html = "".join(table["outputs"][0]["data"]["text/html"])
+    assert '<tbody id="C2" role="rowgroup">' in html and 'href="#C2-cell"' in html
     assert ["setup", "hide-cell"] in tags and ["figure", "hide-input"] in tags
     assert not any("injected-parameters" in found for found in tags)
     figure = cells[tags.index(["figure", "hide-input"])]
@@ -175,12 +131,26 @@ def test_staging(executed):
     index = (target / "book/index.md").read_text()
     assert "Does it decay?" in index and "tiny-decay.ipynb" in index and "generated:" not in index
     board = (target / "book/scoreboard.md").read_text()
-    assert '<a href="../notebooks/tiny-decay.html#claims">C1</a> Falls to |c| &lt; 1, a_b and *c*' in board
+    assert '<a href="../notebooks/tiny-decay.html#C1">C1<' in board
+    assert "</a> Falls to |c| &lt; 1, a_b and *c*" in board and 'data-kind="measurement"' in board
     assert "C1: 1 more check and 1 control" in board and "control: none" in board
     assert (
         "&lt;nothing&gt;" in board and "<p>Check failed: b</p>" in board and "CPU &lt;one thread&gt;" in board
     )
-    assert (target / "_generated/tiny-decay.png").read_bytes() == PIXEL
+    assert (target / "_generated/tiny-decay.png").read_bytes() == draw_curve()
+
+
+def test_downloads_hold_every_claim(executed):
+    stage.stage(executed, executed / "_build/stage")
+    folder = executed / "_build/stage/book/_static"
+    rows = json.loads((folder / "scoreboard.json").read_text())
+    assert [(row["chapter"], row["claim"], row["verdict"]) for row in rows] == [
+        ("tiny-decay", "C1", "partly"),
+        ("tiny-decay", "C2", "reproduced"),
+    ]
+    with (folder / "scoreboard.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == rows
+    assert rows[0]["part"] == "1 Small things" and rows[0]["measured"] == "a: 0.1; b: <nothing>"
 
 
 def test_staging_refuses_what_it_cannot_show(executed):
@@ -188,6 +158,10 @@ def test_staging_refuses_what_it_cannot_show(executed):
     text = path.read_text()
     path.write_text(text.replace("image/png", "text/html"))
     with pytest.raises(ValueError, match="a cell tagged figure shows one figure, not 0"):
+        stage.stage(executed, executed / "_build/stage")
+    path.write_text(text)
+    path.write_text(text.replace('class=\\"claim-title\\">C2', 'class=\\"claim-title\\">C3'))
+    with pytest.raises(ValueError, match="the claims table of the executed notebook has no claim C2"):
         stage.stage(executed, executed / "_build/stage")
     path.write_text(text)
     (executed / "book/index.md").write_text("# B\n\n<!-- generated: nothing -->\n")
@@ -214,6 +188,9 @@ def test_docstrings_become_restructured_text():
         "Example:",
         "    >>> a * b",
     ]
+
+
+REAL_PAGES = "how-to-read guide api internals status run-it add-a-paper".split()
 
 
 class Page(HTMLParser):
@@ -271,7 +248,7 @@ def test_the_built_book_reads_without_a_network(executed):
         if not path.name.startswith("part-"):
             shutil.copy(path, executed / "book" / path.name)
     toc = (executed / "_toc.yml").read_text()
-    more = "".join(f"      - file: book/{name}\n" for name in ("how-to-read", "guide", "api", "internals"))
+    more = "".join(f"      - file: book/{name}\n" for name in REAL_PAGES)
     (executed / "_toc.yml").write_text(
         toc.replace("      - file: book/bibliography\n", more, 1)
         + ("  - caption: End\n    chapters:\n      - file: book/bibliography\n")

@@ -43,7 +43,7 @@ def test_the_whole_way_and_what_goes_stale(tiny):
 
     text = notebook.read_text()
     content = json.loads(text)
-    content["cells"][-3]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "kept"}]
+    content["cells"][-4]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "kept"}]
     notebook.write_text(json.dumps(content))
     assert planned(tiny) == set(), "the kept claims table is no change"
 

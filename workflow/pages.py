@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from reprise import results
 from reprise.claims import VERDICTS
@@ -48,23 +49,27 @@ def question(result: Result, cells: Sequence[Cell]) -> str:
     return prose if result.get("question") else re.split(r"(?<=[.?!]) ", prose)[0]
 
 
-def strip(result: Result) -> str:
-    """The line under a chapter's title: verdicts, device, time, date, commit, version."""
+def strip(result: Result, paper: str = "", number: int = 0) -> str:
+    """The header of a chapter: verdicts and links, then device, time, date, commit, versions.
+
+    paper: address of the paper; number: of full-scale records in the repository.
+    """
     commit = str(result.get("commit") or "")[:10]
-    version = result.get("versions", {}).get("torch")
-    facts = [
-        f"{result['scale']} scale",
-        result["device_name"],
-        cost(result),
-        plural(result["members"], "member"),
-        str(result["date"])[:10],
-        f"commit {commit}" if commit else "",
-        f"torch {version}" if version else "",
-    ]
-    line = " · ".join(escape(str(fact)) for fact in facts if fact)
+    versions = result.get("versions", {})
+    facts = {
+        "scale": result["scale"] + (f", {plural(number, 'full-scale record')}" if number else ""),
+        "device": result["device_name"],
+        "cost": f"{cost(result)}, {plural(result['members'], 'member')}",
+        "date": str(result["date"])[:10],
+        "commit": commit,
+        "versions": ", ".join(f"{n} {versions[n]}" for n in ("reprise", "torch") if n in versions),
+    }
+    rows = "".join(f"<div><dt>{n}</dt><dd>{escape(str(v))}</dd></div>" for n, v in facts.items() if v)
+    links = [("#claims", "the claims"), ("#try-it", "try it"), (escape(paper), "the paper")]
+    anchors = "".join(f'<a href="{address}">{text}</a>' for address, text in links if address)
     return (
-        f'<div class="strip"><p class="strip-verdicts">{counts(result)}'
-        f'<a href="#claims">the claims</a></p><p class="strip-facts">{line}</p></div>'
+        f'<div class="strip"><p class="strip-verdicts">{counts(result)}</p>'
+        f'<p class="strip-links">{anchors}</p><dl class="strip-facts">{rows}</dl></div>'
     )
 
 
@@ -93,44 +98,104 @@ def gallery(cards: Sequence[str]) -> str:
 
 
 def totals(found: Sequence[Result]) -> str:
-    """All verdicts of the book as badges, and the cost of having got them."""
+    """All verdicts of the book as badges that lead to the scoreboard, and the cost of having got them."""
     everything = {"claims": [claim for result in found for claim in result["claims"]]}
+    number = results.count(everything)
+    badges = " ".join(
+        f'<a class="verdict verdict-{BADGES[v]}" href="scoreboard.html?verdict={quote(v)}">'
+        f"{number[v]} {v}</a>"
+        for v in VERDICTS
+        if number[v]
+    )
     seconds = sum(result["cpu_seconds"] for result in found)
     size = f"{plural(len(everything['claims']), 'claim')} in {plural(len(found), 'chapter')}"
-    return f'<p class="totals">{counts(everything)}</p>\n\n{size}, {seconds:.0f} CPU-seconds of computing.\n'
+    return f'<p class="totals">{badges}</p>\n\n{size}, {seconds:.0f} CPU-seconds of computing.\n'
 
 
-def scoreboard(found: Sequence[Result]) -> str:
-    """A heading and a table for each chapter."""
-    return "\n".join(_chapter_table(result) for result in found)
+FIELDS = (
+    "part chapter title claim statement kind origin verdict paper measured threshold reason scale device date"
+).split()
 
 
-def _chapter_table(result: Result) -> str:
-    slug = result["slug"]
-    facts = (result["device_name"], f"{result['scale']} scale", f"{result['seconds']:.0f} s", cost(result))
+def rows(parts: Mapping[str, Sequence[Result]]) -> list[dict[str, str]]:
+    """Every claim of the book as one flat row with the names of FIELDS, for the downloads."""
+    return [
+        {
+            "part": part,
+            "chapter": result["slug"],
+            "title": result["title"],
+            "claim": claim["id"],
+            "statement": claim["title"],
+            **{name: claim[name] for name in ("kind", "origin", "verdict", "paper", "measured")},
+            **{name: claim[name] for name in ("threshold", "reason")},
+            "scale": result["scale"],
+            "device": result["device_name"],
+            "date": str(result["date"])[:10],
+        }
+        for part, found in parts.items()
+        for result in found
+        for claim in result["claims"]
+    ]
+
+
+def scoreboard(parts: Mapping[str, Sequence[Result]]) -> str:
+    """Filters, which a script shows, and one table: a row for each chapter, then its claims."""
+    kinds = sorted({row["kind"] for row in rows(parts)})
+    filters = "".join(
+        f'<label>{label} <select id="filter-{label}"><option value="">all</option>'
+        + "".join(f"<option>{escape(value)}</option>" for value in values)
+        + "</select></label>"
+        for label, values in (("part", parts), ("verdict", VERDICTS), ("kind", kinds))
+    )
+    orders = {"": "chapter", "verdict": "verdict", "kind": "kind", "date": "date, newest first"}
+    options = "".join(f'<option value="{value}">{text}</option>' for value, text in orders.items())
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Claim", "Paper", "Measured", "Threshold"))
-    rows = "".join(_claim_rows(claim, f"../notebooks/{slug}.html#claims") for claim in result["claims"])
+    body = "".join(_chapter_rows(part, result) for part, found in parts.items() for result in found)
     return (
-        f"## [{result['title']}](../notebooks/{slug}.ipynb)\n\n"
-        f"<p>{counts(result)}</p>\n"
-        f"<p>{escape(' · '.join([*facts, str(result['date'])[:10]]))}</p>\n\n"
-        '<div class="full-width scoreboard-box"><table class="scoreboard">'
-        f"<thead><tr>{head}</tr></thead>{rows}</table></div>\n"
+        f'<form class="scoreboard-filters" hidden>{filters}'
+        f'<label>sort by <select id="sort">{options}</select></label>'
+        '<p class="scoreboard-count" role="status"></p></form>\n'
+        '<div class="full-width scoreboard-box" role="region" aria-label="Claims" tabindex="0">'
+        f'<table class="scoreboard"><thead><tr>{head}</tr></thead>{body}</table></div>\n'
     )
 
 
-def _claim_rows(claim: Mapping[str, Any], link: str) -> str:
+def _chapter_rows(part: str, result: Result) -> str:
+    page = f"../notebooks/{result['slug']}.html"
+    facts = (result["device_name"], f"{result['scale']} scale", cost(result), str(result["date"])[:10])
+    return (
+        f'<tbody class="chapter" id="{result["slug"]}"><tr><th colspan="4" scope="rowgroup">'
+        f'<a href="{page}">{escape(result["title"])}</a> {counts(result)}'
+        f"<p>{escape(' · '.join(facts))}</p></th></tr></tbody>"
+    ) + "".join(_claim_rows(part, result, claim, page) for claim in result["claims"])
+
+
+def _claim_rows(part: str, result: Result, claim: Mapping[str, Any], page: str) -> str:
     """A claim with its first check, the other checks and the controls folded below."""
     reason = f"<p>{escape(claim['reason'])}</p>" if claim["verdict"] != "reproduced" else ""
     first, *others = claim["checks"] or [claim | {"label": ""}]
     label = f"<p>{escape(first['label'])}</p>" if first["label"] else ""
-    rows = (
-        f'<tr><th scope="row"><a href="{link}">{claim["id"]}</a> {escape(claim["title"])} '
-        f"{verdict_badge(claim['verdict'])}{reason}</th><td>{escape(claim['paper'])}</td>"
-        f"<td>{label}{escape(first['measured'])}</td><td>{escape(first['threshold'])}</td></tr>"
+    tags = [claim["kind"]] if claim["kind"] != "measurement" else []
+    tags += [f"from {claim['origin']}"] if claim["origin"] != "paper" else []
+    data = {
+        "part": part,
+        "verdict": claim["verdict"],
+        "kind": claim["kind"],
+        "date": str(result["date"])[:10],
+    }
+    begin = '<tbody class="claim" ' + " ".join(f'data-{n}="{escape(v)}"' for n, v in data.items()) + ">"
+    shown = (
+        f'<tr><th scope="row"><a href="{page}#{claim["id"]}">{claim["id"]}'
+        f'<span class="of-chapter"> of {escape(result["title"])}</span></a> {escape(claim["title"])} '
+        f"{verdict_badge(claim['verdict'])}"
+        + (f" <span>({escape(', '.join(tags))})</span>" if tags else "")
+        + f"{reason}</th>"
+        f'<td><span class="cell-name">paper </span>{escape(claim["paper"])}</td>'
+        f'<td><span class="cell-name">measured </span>{label}{escape(first["measured"])}</td>'
+        f'<td><span class="cell-name">asked </span>{escape(first["threshold"])}</td></tr>'
     )
     if not others and not claim["controls"]:
-        return f"<tbody>{rows}</tbody>"
+        return f"{begin}{shown}</tbody>"
     more = [
         plural(n, noun) for n, noun in ((len(others), "more check"), (len(claim["controls"]), "control")) if n
     ]
@@ -138,9 +203,41 @@ def _claim_rows(claim: Mapping[str, Any], link: str) -> str:
         map(_check_row, [*others, *({**c, "label": f"control: {c['label']}"} for c in claim["controls"])])
     )
     return (
-        f'<tbody>{rows}<tr class="more"><td colspan="4"><details>'
+        f'{begin}{shown}<tr class="more"><td colspan="4"><details>'
         f"<summary>{claim['id']}: {' and '.join(more)}</summary>"
         f"<table>{inner}</table></details></td></tr></tbody>"
+    )
+
+
+def status(parts: Mapping[str, Sequence[Result]], records: Mapping[str, Sequence[str]]) -> str:
+    """A table of the last run of each chapter; records: slug -> dates of its full-scale records."""
+    names = ("Chapter", "Verdicts", "Run", "Cost", "Device", "Versions", "Full-scale record")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    body = ""
+    for result in (result for found in parts.values() for result in found):
+        dates, versions = records.get(result["slug"], ()), result["versions"]
+        changed = any(made.get("changed") for made in result.get("computations", {}).values())
+        cells = {
+            "Verdicts": counts(result),
+            "Run": f"{escape(str(result['date'])[:10])}, {escape(result['scale'])}, seed {result['seed']}, "
+            f"commit {escape(str(result['commit'] or 'unknown')[:10])}"
+            + (", from a record older than the library" if changed else ""),
+            "Cost": f"{cost(result)}, {result['seconds']:.0f} s on the clock, "
+            f"{plural(result['members'], 'member')}",
+            "Device": escape(result["device_name"]),
+            "Versions": escape(", ".join(f"{name} {version}" for name, version in versions.items())),
+            "Full-scale record": escape(f"{len(dates)}, {max(dates)}" if dates else "none yet"),
+        }
+        body += (
+            f'<tr><th scope="row"><a href="../notebooks/{result["slug"]}.html">'
+            f"{escape(result['title'])}</a></th>"
+            + "".join(f'<td><span class="cell-name">{n} </span>{v}</td>' for n, v in cells.items())
+            + "</tr>"
+        )
+    return (
+        '<div class="full-width scoreboard-box" role="region" aria-label="Chapters" tabindex="0">'
+        f'<table class="scoreboard status"><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
+        "</table></div>\n"
     )
 
 

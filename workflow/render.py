@@ -1,31 +1,50 @@
 """Render the staged tree: Sphinx with warnings as errors, and the finished pages moved into place.
 
-python workflow/render.py _build/stage _build/html
+    python workflow/render.py _build/stage _build/html
+
+A third argument names another builder: epub, linkcheck.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 
-def render(stage: Path, html: Path) -> None:
+def render(stage: Path, html: Path, builder: str = "html") -> None:
     """Build `html` from `stage`. Raises SystemExit with the exit status of a build that fails."""
     work = html.with_name(f"{html.name}.partial")
     # Emptied first: an incremental build keeps stale pages.
     shutil.rmtree(work, ignore_errors=True)
     command = [Path(sys.executable).parent / "jupyter-book", "build", stage, "--path-output", work]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}  # for the extension docstrings.py
-    done = subprocess.run([*command, "-W", "-n", "--keep-going"], env=environment)
+    if builder == "html":
+        command += ["-W", "-n", "--keep-going"]
+    else:
+        command += ["--builder", "custom", "--custom-builder", builder]
+    done = subprocess.run(command, env=environment)
     if done.returncode:
         raise SystemExit(done.returncode)
     shutil.rmtree(html, ignore_errors=True)
-    (work / "_build/html").rename(html)
+    if builder == "html":
+        slim(work / "_build/html")
+    (work / "_build" / builder).rename(html)
     shutil.rmtree(work)
 
 
+def slim(html: Path) -> None:
+    """Drop what no page needs: a script of 1.5 MB that draws the icons which a font draws as well."""
+    script = re.compile(r"\s*<(script|link)[^>]*scripts/fontawesome\.js[^>]*>(</script>)?")
+    for page in html.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(script.sub("", text), encoding="utf-8")
+    for path in [*(html / "_static/scripts").glob("fontawesome.js*"), *html.glob("_static/**/*.map")]:
+        path.unlink(missing_ok=True)
+
+
 if __name__ == "__main__":
-    render(Path(sys.argv[1]), Path(sys.argv[2]))
+    render(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

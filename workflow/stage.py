@@ -7,6 +7,8 @@ Run in the repository. Everything that depends on a result is made here, from `_
 
 from __future__ import annotations
 
+import ast
+import csv
 import json
 import re
 import shutil
@@ -22,8 +24,10 @@ from reprise import notebook, results
 
 FOLD = {
     "setup": ("hide-cell", "Setup"),
+    "chapter": ("hide-input", "Show how the chapter starts"),
     "figure": ("hide-input", "Show the plotting code"),
 }
+LONG = 60  # lines; a longer cell is folded
 
 
 def stage(root: Path, target: Path) -> None:
@@ -37,20 +41,26 @@ def stage(root: Path, target: Path) -> None:
         shutil.copy(root / name, target / name)
     (target / "_generated").mkdir()
     (target / "notebooks").mkdir()
-    found, cards = [], {}
-    for slug in notebook.chapters(root):
-        folder = root / "_build/chapters" / slug
-        cells = notebook.read_cells(root / f"notebooks/{slug}.ipynb")
-        result = results.read(folder) | {"title": notebook.title(cells)}
-        found.append(result)
-        shutil.copy(folder / result["hero"]["file"], target / f"_generated/{slug}.png")
-        content = staged(json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8")), result)
-        (target / f"notebooks/{slug}.ipynb").write_text(json.dumps(content), encoding="utf-8")
-        ask = pages.question(result, cells)
-        cards[slug] = pages.card(result, ask, colab(root, slug), f"../notebooks/{slug}.ipynb")
+    addresses = papers(root / "book/references.bib")
+    parts, cards, records = {}, {}, {}
+    for caption, slugs in notebook.parts(root).items():
+        for slug in slugs:
+            folder = root / "_build/chapters" / slug
+            cells = notebook.read_cells(root / f"notebooks/{slug}.ipynb")
+            result = results.read(folder) | {"title": notebook.title(cells)}
+            parts.setdefault(caption, []).append(result)
+            records[slug] = record_dates(root / "data/records" / slug)
+            shutil.copy(folder / result["hero"]["file"], target / f"_generated/{slug}.png")
+            strip = pages.strip(result, addresses.get(slug, ""), len(records[slug]))
+            content = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))
+            page = json.dumps(staged(content, result, strip))
+            (target / f"notebooks/{slug}.ipynb").write_text(page, encoding="utf-8")
+            ask = pages.question(result, cells)
+            cards[slug] = pages.card(result, ask, colab(root, slug), f"../notebooks/{slug}.ipynb")
     generated = {
-        "totals": pages.totals(found),
-        "scoreboard": pages.scoreboard(found),
+        "totals": pages.totals([result for found in parts.values() for result in found]),
+        "scoreboard": pages.scoreboard(parts),
+        "status": pages.status(parts, records),
         "gallery": "\n".join(
             f"### {caption}\n\n{pages.gallery([cards[slug] for slug in slugs])}"
             for caption, slugs in notebook.parts(root).items()
@@ -65,19 +75,59 @@ def stage(root: Path, target: Path) -> None:
         page.write_text(
             re.sub(r"<!-- generated: (.+?) -->", lambda match: generated[match[1]], prose), encoding="utf-8"
         )
+    downloads(pages.rows(parts), target / "book/_static")
 
 
-def staged(content: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    """An executed notebook as a page: header strip, folded cells, no injected parameters."""
+def downloads(rows: list[dict[str, str]], folder: Path) -> None:
+    """The scoreboard as `scoreboard.json` and `scoreboard.csv`."""
+    text = json.dumps(rows, indent=1, ensure_ascii=False)
+    (folder / "scoreboard.json").write_text(text, encoding="utf-8")
+    with (folder / "scoreboard.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, pages.FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def papers(bibliography: Path) -> dict[str, str]:
+    """Bib key -> the address of the paper."""
+    from pybtex.database import parse_file
+
+    entries = parse_file(str(bibliography)).entries
+    return {key: entry.fields["url"] for key, entry in entries.items() if "url" in entry.fields}
+
+
+def record_dates(folder: Path) -> list[str]:
+    """The dates of the full-scale records in a folder, which need not exist."""
+    from reprise import Record
+
+    return [str(Record.load(path).attrs.get("date", "")) for path in sorted(folder.glob("*.nc"))]
+
+
+def staged(content: dict[str, Any], result: dict[str, Any], strip: str) -> dict[str, Any]:
+    """An executed notebook as a page: header strip, folded cells, no injected parameters, claims linked."""
     cells = []
     for cell in content["cells"]:
         tags = set(cell["metadata"].get("tags", ()))
         if "injected-parameters" in tags:
             continue
-        for tag, (fold, prompt) in FOLD.items():
+        made = claims_made(cell)
+        if made:
+            anchors = "".join(f'<div class="cell-anchor" id="{name}-cell"></div>' for name in made)
+            cells.append(markdown(f"anchors-{made[0]}", anchors))
+            fold(cell, "hide-input", f"Show the checks of {', '.join(made)}")
+        for tag, (folded, prompt) in FOLD.items():
             if tag in tags:
-                cell["metadata"]["tags"] = [*cell["metadata"]["tags"], fold]
-                cell["metadata"].setdefault("mystnb", {}).setdefault("code_prompt_show", prompt)
+                fold(cell, folded, prompt)
+        if cell["cell_type"] == "code" and not made and "figure" not in tags:
+            lines = "".join(cell["source"]).count("\n") + 1
+            if lines > LONG:
+                fold(
+                    cell,
+                    "hide-input",
+                    f"Show the code ({lines} lines): {', '.join(defined(cell))}".strip(": "),
+                )
+        if "keep_output" in tags:
+            link_claims(cell, [claim["id"] for claim in result["claims"]])
         if "figure" in tags:
             # Each output would become a figure of its own with the same name: only the image is one.
             cell["outputs"] = [out for out in cell["outputs"] if "image/png" in out.get("data", {})]
@@ -87,9 +137,51 @@ def staged(content: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
                 )
         cells.append(cell)
         if len(cells) == 1:
-            strip = {"cell_type": "markdown", "id": "strip", "metadata": {}, "source": pages.strip(result)}
-            cells.append(strip)
+            cells.append(markdown("strip", strip))
     return content | {"cells": cells}
+
+
+def markdown(name: str, source: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": source}
+
+
+def fold(cell: dict[str, Any], tag: str, prompt: str) -> None:
+    cell["metadata"]["tags"] = [*cell["metadata"].get("tags", ()), tag]
+    cell["metadata"].setdefault("mystnb", {}).setdefault("code_prompt_show", prompt)
+
+
+def claims_made(cell: dict[str, Any]) -> list[str]:
+    """The ids of the claims that a code cell makes."""
+    if cell["cell_type"] != "code":
+        return []
+    nodes = ast.walk(ast.parse("".join(cell["source"])))
+    calls = [n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) == "chapter.claim"]
+    given = [call.args[0] if call.args else call.keywords[0].value for call in calls]
+    return [node.value for node in given if isinstance(node, ast.Constant)]
+
+
+def defined(cell: dict[str, Any]) -> list[str]:
+    """The functions and classes that a code cell defines."""
+    body = ast.parse("".join(cell["source"])).body
+    return [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+
+
+def link_claims(cell: dict[str, Any], names: list[str]) -> None:
+    """Give each claim of the table an anchor and a link to the cell that made it.
+
+    Raises ValueError if the table is not the one of the result.
+    """
+    html = [output["data"] for output in cell["outputs"] if "text/html" in output.get("data", {})]
+    for name in names:
+        pattern = rf'(<tbody)( role="rowgroup">(?:(?!<tbody).)*?<span class="claim-title">{name} .*?</span>)'
+        link = f' <a class="claim-cell" href="#{name}-cell" aria-label="the cell that makes {name}">cell</a>'
+        for data in html:
+            text, number = re.subn(
+                pattern, rf'\1 id="{name}"\2{link}', "".join(data["text/html"]), count=1, flags=re.DOTALL
+            )
+            data["text/html"] = text
+            if number != 1:
+                raise ValueError(f"the claims table of the executed notebook has no claim {name}")
 
 
 def colab(root: Path, slug: str) -> str:

@@ -13,3 +13,36 @@ document.addEventListener("DOMContentLoaded", () => {
     sidebar.setAttribute("aria-label", "Contents");
   }
 });
+
+// A link to folded code unfolds it: the anchor stands right before the cell.
+function unfold() {
+  const anchor = document.querySelector(".cell-anchor:target");
+  let cell = anchor?.nextElementSibling;
+  while (cell && !cell.matches(".cell")) cell = cell.nextElementSibling;
+  const details = cell?.querySelector("details");
+  if (details && !details.open) {
+    details.open = true;
+    anchor.scrollIntoView();
+  }
+}
+window.addEventListener("hashchange", unfold);
+window.addEventListener("load", unfold);
+
+// Commands in running text get a button that copies them.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const code of document.querySelectorAll(".bd-article code.literal")) {
+    const command = code.textContent;
+    if (!/^reprise run \S/.test(command) || command.includes("SLUG")) continue;
+    const button = document.createElement("button");
+    button.className = "copy-command";
+    button.type = "button";
+    button.textContent = "Copy";
+    button.setAttribute("aria-label", `Copy ${command}`);
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(command);
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = "Copy"), 2000);
+    });
+    code.after(" ", button);
+  }
+});
