@@ -73,6 +73,14 @@ def test_the_cycle_and_the_time_to_arrive(chapter):
     assert (error[early] > 10 * (0.1 * etas[early] / 2) ** 2 / 2).all()
 
 
+def test_a_coordinate_does_not_get_stuck_at_zero(chapter):
+    """For mu = 0.05 double precision underflows on the way in; the two-cycle must come back."""
+    found = chapter.quadratic("SAM", 0.05, 0, [4000], [], 1, points=20)
+    etas, error = chapter.step_sizes([4000], 0.05, 20), found["single"][1][-1]
+    late = np.flatnonzero((etas > 2 * np.log(11) / 200) & (etas < 1))
+    np.testing.assert_allclose(error[late], (0.1 * etas[late] / (2 - etas[late])) ** 2 / 2, rtol=1e-4)
+
+
 def test_the_sine(chapter):
     x, rho = np.linspace(-2, 2, 2001), 0.7
     f = 9 * rho**2 / (25 * np.pi**2) * np.sin(5 * np.pi * x / (3 * rho))
