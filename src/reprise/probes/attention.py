@@ -33,8 +33,9 @@ def layer_entropies(activations: Mapping[str, Tensor]) -> Tensor:
     Raises:
         ValueError: no such key.
     """
-    matches = [re.fullmatch(r"blocks\.(\d+)\.attention", name) for name in activations]
-    layers = sorted((int(match[1]), match[0]) for match in matches if match)
+    layers = sorted(
+        (int(m[1]), k) for k in activations if (m := re.fullmatch(r"blocks\.(\d+)\.attention", k))
+    )
     if not layers:
         raise ValueError(f"activations: no 'blocks.i.attention' among {', '.join(activations)}")
     return torch.stack([row_entropy(activations[key]).mean((0, 2)) for _, key in layers])
