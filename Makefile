@@ -36,7 +36,7 @@ test: $(READY) lint  ## lint, tests, and every notebook through nbval
 	$(BIN)/python -m pytest -q -n $(CORES) --dist loadfile --nbval-lax --nbval-current-env
 
 browser: $(READY)  ## the built book in Chromium, page by page (skipped without a browser)
-	$(BIN)/python -m pytest -q tests/test_browser.py
+	$(BIN)/python -m pytest -q tests/test_browser.py -k "not tiny"
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .
