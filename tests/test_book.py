@@ -263,6 +263,9 @@ def test_the_built_book_reads_without_a_network(executed):
     assert 'alt="A falling curve."' in text and "Show the plotting code" in text
     assert "mathjax/tex-chtml.js" in text and (html / "_static/mathjax/tex-chtml.js").exists()
     assert '<span class="verdict verdict-partly">1 partly</span>' in text
+    assert 'property="og:description" content="Does it decay? 1 reproduced, 1 partly."' in text
+    assert re.search(r'property="og:image" content="https://[\w.-]+/\w+/_images/tiny-decay.png"', text)
+    assert (html / "_images/tiny-decay.png").exists()
     assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) < 20e6
 
 

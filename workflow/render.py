@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 
 def render(stage: Path, html: Path, builder: str = "html") -> None:
     """Build `html` from `stage`. Raises SystemExit with the exit status of a build that fails."""
@@ -25,7 +27,7 @@ def render(stage: Path, html: Path, builder: str = "html") -> None:
     if builder == "html":
         command += ["-W", "-n", "--keep-going"]
     else:
-        command += ["--builder", "custom", "--custom-builder", builder]
+        command += ["--builder", "custom", "--custom-builder", builder, "--config", plain(stage)]
     done = subprocess.run(command, env=environment)
     if done.returncode:
         raise SystemExit(done.returncode)
@@ -34,6 +36,19 @@ def render(stage: Path, html: Path, builder: str = "html") -> None:
         slim(work / "_build/html")
     (work / "_build" / builder).rename(html)
     shutil.rmtree(work)
+
+
+def plain(stage: Path) -> Path:
+    """A configuration without the theme of the website, whose buttons no other builder can fill in."""
+    config = yaml.safe_load((stage / "_config.yml").read_text(encoding="utf-8"))
+    config.pop("launch_buttons", None)
+    sphinx = config["sphinx"]["config"]
+    sphinx["extensions"] = [name for name in sphinx["extensions"] if name != "sphinx_book_theme"]
+    sphinx |= {"html_theme": "basic", "html_theme_options": {}, "html_extra_path": []}
+    config["sphinx"]["recursive_update"] = False
+    path = stage / "_config.plain.yml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
 
 
 def slim(html: Path) -> None:

@@ -76,6 +76,27 @@ def stage(root: Path, target: Path) -> None:
             re.sub(r"<!-- generated: (.+?) -->", lambda match: generated[match[1]], prose), encoding="utf-8"
         )
     downloads(pages.rows(parts), target / "book/_static")
+    links = social(root, [result for found in parts.values() for result in found])
+    (target / "_generated/cards.json").write_text(json.dumps(links), encoding="utf-8")
+
+
+def social(root: Path, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `workflow/social.py` reads; the book is taken to stand on the pages of its repository."""
+    from reprise.template import repository
+
+    owner, name = repository(root).removeprefix("https://github.com/").split("/")
+    cards: dict[str, Any] = {"site": f"https://{owner}.github.io/{name}/"}
+    cards[""] = {
+        "description": "Deep-learning papers that run: every claim is a line of code that can fail.",
+        "image": "_static/readme.png",
+        "alt": "Training loss, norm of the last layer and accuracy over 4,000 steps of Adam",
+    }
+    for result in found:
+        slug = result["slug"]
+        description = f"{result['question']} {results.tally(results.count(result))}.".strip()
+        image = {"image": f"_images/{slug}.png", "alt": result["hero"]["alt"]}
+        cards[f"notebooks/{slug}"] = {"description": description, **image}
+    return cards
 
 
 def downloads(rows: list[dict[str, str]], folder: Path) -> None:
