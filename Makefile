@@ -50,7 +50,7 @@ serve: $(READY)  ## show the built book at localhost
 watch: $(READY)  ## run and render NAME=slug again whenever its notebook or the book's pages change
 	$(BIN)/python workflow/watch.py $(NAME)
 
-epub: $(READY)  ## the book as one file, _build/reprise.epub, from the chapters executed last
+epub: $(READY)  ## the book as one file, _build/epub/reprise.epub, from the chapters executed last
 	$(BIN)/python workflow/stage.py _build/stage
 	$(BIN)/python workflow/render.py _build/stage _build/epub epub
 

@@ -45,6 +45,7 @@ def plain(stage: Path) -> Path:
     sphinx = config["sphinx"]["config"]
     sphinx["extensions"] = [name for name in sphinx["extensions"] if name != "sphinx_book_theme"]
     sphinx |= {"html_theme": "basic", "html_theme_options": {}, "html_extra_path": []}
+    sphinx |= {"project": config["title"], "epub_basename": config["title"].lower()}
     config["sphinx"]["recursive_update"] = False
     path = stage / "_config.plain.yml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")

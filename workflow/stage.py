@@ -168,7 +168,9 @@ def markdown(name: str, source: str) -> dict[str, Any]:
 
 def fold(cell: dict[str, Any], tag: str, prompt: str) -> None:
     cell["metadata"]["tags"] = [*cell["metadata"].get("tags", ()), tag]
-    cell["metadata"].setdefault("mystnb", {}).setdefault("code_prompt_show", prompt)
+    prompts = cell["metadata"].setdefault("mystnb", {})
+    prompts.setdefault("code_prompt_show", prompt)
+    prompts.setdefault("code_prompt_hide", re.sub("^Show", "Hide", prompt))
 
 
 def claims_made(cell: dict[str, Any]) -> list[str]:
