@@ -79,6 +79,7 @@ CASES = [
     (lambda: sweep(width=[3]), ValueError, "has no such argument; it takes lr, seed"),
     (lambda: Sweep(lambda lr, seed: None, lr=[1]), ValueError, "needs an axis seed: the sweep gives lr"),
     (lambda: Sweep(lambda step: None, step=[1]), ValueError, "axis step: this name is kept"),
+    (lambda: Sweep(lambda method: None, method=[1]), ValueError, "axis method: this name is kept"),
     (
         lambda: Sweep(lambda a: 3, a=[1]).train(),
         TypeError,

@@ -235,8 +235,9 @@ class Stack:
             flat, index = (examples, rows) if dim is None else (examples.flatten(0, 1), rows + first)
             return flat.index_select(0, index.flatten()).unflatten(0, rows.shape)
 
-        dims = self.data_dims["train"]
-        return {name: pick(x, dims[name]) for name, x in self.data["train"].items()}
+        leaves, spec = pytree.tree_flatten(self.data["train"])
+        dims = spec.flatten_up_to(self.data_dims["train"])
+        return pytree.tree_unflatten([pick(x, dim) for x, dim in zip(leaves, dims, strict=True)], spec)
 
     @property
     def full_batch(self) -> bool:

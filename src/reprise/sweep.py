@@ -26,6 +26,8 @@ from .states import States
 from .train import Run, over_members
 
 Label = int | float | str | bool
+# The steps of training, and what `DataArray.sel` takes besides coordinates.
+_KEPT_NAMES = ("step", "method", "tolerance", "drop", "indexers")
 
 
 class Sweep:
@@ -326,8 +328,8 @@ def _axis(name: str, axis: Any) -> tuple[list[Label], list[Any]]:
         raise ValueError(f"axis {name}: values appear twice in {labels}")
     if len({isinstance(x, str) for x in labels}) == 2:
         labels = [str(x) for x in labels]
-    if name == "step":
-        raise ValueError("axis step: this name is kept for the steps of training")
+    if name in _KEPT_NAMES:
+        raise ValueError(f"axis {name}: this name is kept for steps, or by xarray; use another")
     return labels, values
 
 
