@@ -64,9 +64,7 @@ def test_the_compact_form_is_linear_attention_on_tokens(chapter, layers):
     x, w = rng.standard_normal((4, 9, 5)), rng.standard_normal((4, 5))
     model = materialise(chapter["LinearTransformer"](layers, spread=0.3), 0).double()
     P, Q = model.P.detach(), model.Q.detach()
-    expected = [
-        a[-1] @ b + attention_by_loops(P.numpy(), Q.numpy(), a, b) for a, b in zip(x, w, strict=True)
-    ]
+    expected = [a[-1] @ b + attention_by_loops(P.numpy(), Q.numpy(), a, b) for a, b in zip(x, w, strict=True)]
     x, w = torch.tensor(x), torch.tensor(w)
     keys = x[:, :-1]
     prompts = torch.cat([keys.mT @ keys / 8, w[:, None], x[:, -1:]], 1)
