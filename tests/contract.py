@@ -101,6 +101,8 @@ def outputs(cells: list[Cell], path: Path, root: Path) -> Iterator[str]:
     for number, cell in enumerate(cells, 1):
         if cell.outputs and cell not in kept:
             yield f"cell {number} holds outputs: only the claims table is kept"
+    if kept and "nbval-skip" not in kept[0].tags:
+        yield "the claims table is also tagged nbval-skip: nbval refuses an output without an execution count"
     if kept and not kept[0].outputs:
         yield f"the claims table is missing: reprise run {path.stem}, then reprise claims {path.stem} --write"
     for raw in json.loads(path.read_text())["cells"]:
