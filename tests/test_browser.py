@@ -161,6 +161,8 @@ def faults(browser, site):
         if chapter and (size := weight(html, page.evaluate(LOADED))) > 2e6:
             note("pages heavier than 2 MB", [f"{size / 1e6:.2f} MB"])
         page.evaluate(axe)
+        # Colours fade from one theme to the other: contrast is measured at the end of it.
+        page.add_style_tag(content="* { transition: none !important; }")
         for theme in ("light", "dark"):
             page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
             if chapter:

@@ -102,3 +102,15 @@ def test_a_checkpoint_of_another_training_is_ignored(tmp_path, monkeypatch):
     fresh = other.train([every(5, loss)])
     resumed = other.train([every(5, loss)], checkpoint=path, checkpoint_seconds=0)
     assert resumed.record.loss.identical(fresh.record.loss)
+
+
+def test_a_stack_that_had_ended_is_not_trained_again(tmp_path, monkeypatch):
+    sweep = Sweep(experiment, lr=[0.01], steps=[20])
+    path = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch:  # killed after its last step, before the file was deleted
+        patch.setattr(reprise.checkpoint.Checkpoint, "remove", lambda self: None)
+        first = sweep.train([every(5, loss)], checkpoint=path, checkpoint_seconds=0)
+    monkeypatch.setattr(reprise.train.Run, "_segment", None)
+    again = sweep.train([every(5, loss)], checkpoint=path, checkpoint_seconds=0)
+    assert again.record.loss.identical(first.record.loss)
+    assert torch.equal(again.states.stacked(), first.states.stacked())

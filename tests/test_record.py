@@ -68,6 +68,7 @@ def test_layout_splits_and_joins():
     params = layout.split(vector)
     assert params["layers.0.weight"].shape == (4, 2, 3) and torch.equal(layout.join(params), vector)
     assert torch.equal(vector[0, layout["layers.1.bias"]], params["layers.1.bias"][0])
+    assert Layout(("gain",), ((),)).split(torch.ones(1))["gain"].shape == ()  # a parameter that is one number
     with pytest.raises(ValueError, match="parameters missing: layers.0.bias"):
         layout.join({"layers.0.weight": torch.zeros(2, 3)})
     with pytest.raises(KeyError, match="no parameter named 'head'"):

@@ -48,7 +48,7 @@ class Layout(Mapping):
         """Views of (..., P) as one tensor (..., *shape) a parameter."""
         lead = vectors.shape[:-1]
         parts = vectors.split(self.sizes, dim=-1)
-        return tuple(part.reshape(*lead, *shape) for part, shape in zip(parts, self.shapes, strict=True))
+        return tuple(part.reshape((*lead, *shape)) for part, shape in zip(parts, self.shapes, strict=True))
 
     def split(self, vectors: Tensor) -> dict[str, Tensor]:
         """(..., P) -> {name: (..., *shape)}, views where possible."""

@@ -70,7 +70,8 @@ class Run:
         """Stand again where `tensors` and `plain` were taken."""
         for name, value in values.items():
             setattr(self, name, value)
-        self.now = self.stack if len(self.active) == len(self.stack) else self.stack.subset(self.active)
+        every = len(self.active) in (0, len(self.stack))  # none is left when the run had ended
+        self.now = self.stack if every else self.stack.subset(self.active)
 
     # --- the loop ---
 
