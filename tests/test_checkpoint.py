@@ -63,8 +63,8 @@ def test_killed_twenty_times_the_record_is_the_uninterrupted_one_bit_for_bit(tmp
     reference = train(None)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["reprise", "reprise.models", "reprise.tasks", "sklearn.datasets"])
-    rng, kills, complete = random.Random(0), 0, 0
-    while kills < 20 or not complete:
+    rng, kills, ended = random.Random(0), 0, False
+    while kills < 20 or not ended:  # a run may end before the twentieth kill: the last one must end
         process = context.Process(target=work, args=(tmp_path / "checkpoint", tmp_path))
         before = written(tmp_path)
         process.start()
@@ -75,9 +75,10 @@ def test_killed_twenty_times_the_record_is_the_uninterrupted_one_bit_for_bit(tmp
             process.kill()
             process.join()
             kills += 1
+            ended = False
             continue
         assert process.exitcode == 0
-        complete += 1
+        ended = True
         record = reprise.Record.load(tmp_path / "record.nc")
         assert set(record) == set(reference.record)
         for name in record:
