@@ -12,6 +12,7 @@ import torch
 
 import reprise
 import reprise.checkpoint
+import reprise.gears
 import reprise.train
 from reprise import MLP, Adam, Clipped, Experiment, Sweep, accuracy, every, loss, training_loss
 from reprise.curvature import sharpness
@@ -44,7 +45,7 @@ def train(checkpoint: Path | None) -> object:
 
 
 def work(checkpoint: Path, result: Path) -> None:
-    reprise.train._BLOCK_STEPS = 7  # a checkpoint every few steps
+    reprise.gears._BLOCK_STEPS = 7  # a checkpoint every few steps
     trained = train(checkpoint)
     trained.record.save(result / "record.nc")
     trained.states.save(result / "states.safetensors")

@@ -167,11 +167,11 @@ def test_training_equals_a_plain_pytorch_loop(gear):
 
 
 def test_blocks_of_any_length_give_the_same_numbers(monkeypatch):
-    import reprise.train as train
+    import reprise.gears as gears
 
     sweep = Sweep(lambda seed: experiment(seed=seed, batch=16, update=SGD(Triangle(0.3))), seed=[0, 1])
     whole = sweep.train([every(7, loss)])
-    monkeypatch.setattr(train, "_BLOCK_STEPS", 3)
+    monkeypatch.setattr(gears, "_BLOCK_STEPS", 3)
     assert whole.record.equals(sweep.train([every(7, loss)]).record)
 
 

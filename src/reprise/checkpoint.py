@@ -16,23 +16,18 @@ from .train import Run
 
 
 class Checkpoint:
-    """The files `<path>.<stack>` of one training. A file of another training is ignored and overwritten."""
+    """The file of one batch of members in training. A file of another training is ignored and overwritten."""
 
-    def __init__(self, path: Path, seconds: float, description: str) -> None:
-        self.path, self.seconds, self.digest = Path(path), seconds, sha(description)
+    def __init__(self, file: Path, seconds: float, description: str) -> None:
+        self.file, self.seconds, self.digest = Path(file), seconds, sha(description)
         self.last = time.monotonic()
-        self.written: set[Path] = set()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
 
-    def file(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number}")
-
-    def pause(self, number: int, run: Run) -> None:
+    def pause(self, run: Run) -> None:
         """Write when enough time has passed since the last write."""
         if time.monotonic() - self.last >= self.seconds:
-            self.write(number, run)
+            self.write(run)
 
-    def write(self, number: int, run: Run) -> None:
+    def write(self, run: Run) -> None:
         """Write all that changes along the run: one safetensors file, moved into place when complete."""
         from safetensors.torch import save_file
 
@@ -41,21 +36,19 @@ class Checkpoint:
             for path, x in zip(_paths(run.tensors()), pytree.tree_leaves(run.tensors()), strict=True)
         }
         meta = {"digest": self.digest, "plain": json.dumps(run.plain())}
-        partial = self.file(number).with_suffix(f".{number}.{os.getpid()}.partial")
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.file.with_name(f"{self.file.name}.{os.getpid()}.partial")
         save_file(leaves, partial, metadata=meta)
-        os.replace(partial, self.file(number))
-        self.written.add(self.file(number))
+        os.replace(partial, self.file)
         self.last = time.monotonic()
 
-    def restore(self, number: int, run: Run) -> None:
+    def restore(self, run: Run) -> None:
         """Continue a run from its file, if there is one of this very training."""
         from safetensors import safe_open
 
-        path = self.file(number)
-        if not path.exists():
+        if not self.file.exists():
             return
-        self.written.add(path)
-        with safe_open(path, "pt", device=str(run.stack.device)) as file:
+        with safe_open(self.file, "pt", device=str(run.stack.device)) as file:
             meta = file.metadata()
             if meta.get("digest") != self.digest:
                 return
@@ -68,9 +61,8 @@ class Checkpoint:
         run.restore(values)
 
     def remove(self) -> None:
-        """Delete the files: the training is complete."""
-        for path in self.written:
-            path.unlink(missing_ok=True)
+        """Delete the file: the training is complete."""
+        self.file.unlink(missing_ok=True)
 
 
 def _paths(value: Any, prefix: str = "") -> list[str]:

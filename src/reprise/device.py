@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,13 @@ def resolve(device: str | torch.device = "auto") -> torch.device:
     return torch.device(kind, int(index or 0))
 
 
+def visible(device: str | torch.device = "auto") -> list[torch.device]:
+    """The devices that a sweep may be spread over: the one named, or for "auto" and "cuda" every GPU."""
+    first = resolve(device)
+    every = first.type == "cuda" and str(device) in ("auto", "cuda")
+    return [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if every else [first]
+
+
 def name(device: torch.device) -> str:
     """A readable name of the device for the record, such as "NVIDIA H100" or "CPU (AMD EPYC)"."""
     if device.type == "cuda":
@@ -43,6 +51,16 @@ def _processor() -> str:
         import platform
 
         return platform.processor() or platform.machine()
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a training may use: most of what is free now."""
+    if device.type == "cuda":
+        return int(0.8 * torch.cuda.mem_get_info(device)[0])
+    try:
+        return int(0.6 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, AttributeError):  # not told on this system
+        return 4 * 2**30
 
 
 @contextmanager

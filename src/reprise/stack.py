@@ -206,13 +206,16 @@ class Stack:
 
     # --- batches ---
 
-    def batches(self, begin: int, stop: int) -> Any | None:
-        """Batches of steps begin..stop-1, leaves (T, M, ...); None if every step sees the full batch."""
-        if self.full_batch:
-            return None
+    def batches(self, begin: int, stop: int) -> Any:
+        """Batches of steps begin..stop-1, leaves (T, M, ...)."""
         steps = torch.arange(begin, stop, device=self.device)
+        with torch.no_grad():
+            chosen = self._chosen(self._rows(begin, stop)) if self.ordered else None
+            return self.draw(self.run_keys, self.data, steps, chosen)
+
+    def draw(self, keys: Tensor, data: Any, steps: Tensor, chosen: Any = None) -> Any:
+        """What the task draws at some steps, or makes of the examples chosen for them; leaves (T, M, ...)."""
         zero = torch.zeros((), dtype=torch.int64, device=self.device)
-        chosen = self._chosen(self._rows(begin, stop)) if self._ordered else None
 
         def one(key: Tensor, data: Any, step: Tensor, batch: Any) -> Any:
             stream = Stream(key, step, zero)
@@ -220,11 +223,9 @@ class Stack:
                 return self.task.draw(data, stream, self.batch)
             return self.task.visit(batch, data, stream)
 
-        members = vmap(one, in_dims=(0, self.data_dims, None, None if chosen is None else 0))
-        with torch.no_grad():
-            return vmap(members, in_dims=(None, None, 0, None if chosen is None else 0))(
-                self.run_keys, self.data, steps, chosen
-            )
+        inner = None if chosen is None else 0
+        members = vmap(one, in_dims=(0, self.data_dims, None, inner))
+        return vmap(members, in_dims=(None, None, 0, inner))(keys, data, steps, chosen)
 
     def _chosen(self, rows: Tensor) -> dict[str, Tensor]:
         """The training examples in these rows (T, M, batch), by one gather of whole rows."""
@@ -246,7 +247,8 @@ class Stack:
         return self.batch is None and kind.draw is Task.draw and kind.visit is Task.visit
 
     @property
-    def _ordered(self) -> bool:
+    def ordered(self) -> bool:
+        """Whether batches are the training examples in the order of epochs."""
         return type(self.task).draw is Task.draw and self.batch is not None
 
     def _rows(self, begin: int, stop: int) -> Tensor:

@@ -7,7 +7,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from . import device as devices
 from .checkpoint import Checkpoint
 from .digest import describe, sha
 from .experiment import Experiment
+from .gears import GEARS
 from .probes.schedule import Scheduled
 from .record import Record, labelled
+from .shards import Piece, plan, train_here, train_in_workers, workers_for
 from .snapshot import probe_name
 from .stack import Member, Stack, stacks
 from .states import States
-from .train import Run, over_members
+from .train import Outcome, Run, over_members
 
 Label = int | float | str | bool
 # The steps of training, and what `DataArray.sel` takes besides coordinates.
@@ -108,6 +110,7 @@ class Sweep:
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 120.0,
         gear: str = "auto",
+        workers: int | str = "auto",
         progress: bool | None = None,
     ) -> Trained:
         """Train every member; members with the same program and shapes as one batch.
@@ -120,64 +123,83 @@ class Sweep:
         """
         probes = checked_probes(probes)
         keep = checked_keep(keep)
-        if gear not in ("auto", "eager", "flat"):
-            raise ValueError(f'gear: expected "auto", "eager" or "flat", got {gear!r}')
-        place = devices.resolve(device)
+        if gear not in GEARS:
+            raise ValueError(f"gear: expected {', '.join(map(repr, GEARS))}, got {gear!r}")
+        if workers != "auto" and (not isinstance(workers, int) or workers < 1):
+            raise ValueError(f'workers: expected "auto" or an integer of at least 1, got {workers!r}')
+        places = devices.visible(device)
         clock, cpu = time.perf_counter(), time.process_time()
         members = self.members()
-        saved = (
-            Checkpoint(checkpoint, checkpoint_seconds, self.describe(probes, keep)) if checkpoint else None
-        )
         report = _Progress(len(members), progress)
-        interrupted, runs = False, []
         with devices.exact_arithmetic():
-            for number, stack in enumerate(stacks(members, place)):
-                run = Run(stack, probes, keep, gear)
-                runs.append(run)
-                if interrupted:
-                    continue
-                if saved:
-                    saved.restore(number, run)
-                try:
-                    run.advance(lambda run, n=number: (saved and saved.pause(n, run), report(run)))
-                except KeyboardInterrupt:
-                    interrupted = True
-                if saved and not interrupted:
-                    saved.write(number, run)
-        trained = self._assemble(runs, members, probes, keep)
+            plans = [plan(stack, gear) for stack in stacks(members, places[0])]
+            count = workers_for(plans, places, workers)
+            batches = [stack for each in plans for stack in each.pieces(count)]
+            pieces = [
+                Piece(
+                    stack.members,
+                    places[i % len(places) if count > 1 else 0],
+                    probes,
+                    keep,
+                    gear,
+                    None,
+                    stack,
+                )
+                for i, stack in enumerate(batches)
+            ]
+            if checkpoint:
+                pieces = self._checkpointed(pieces, Path(checkpoint), checkpoint_seconds)
+            if count > 1 and len(pieces) > 1:
+                outcomes, interrupted, elsewhere = train_in_workers(pieces, count, report.count)
+            else:
+                (outcomes, interrupted), elsewhere = train_here(pieces, report), 0.0
+        trained = self._assemble(outcomes, members, probes, keep)
         trained.record.attrs.update(
-            device=devices.name(place),
+            device=devices.name(places[0]),
             seconds=round(time.perf_counter() - clock, 2),
-            cpu_seconds=round(time.process_time() - cpu, 2),
+            cpu_seconds=round(time.process_time() - cpu + elsewhere, 2),
             members=len(members),
             interrupted=interrupted,
         )
-        if saved and not interrupted:
-            saved.remove()
+        if not interrupted:
+            for piece in pieces:
+                if piece.checkpoint:
+                    piece.checkpoint.remove()
         return trained
 
+    def _checkpointed(self, pieces: list[Piece], path: Path, seconds: float) -> list[Piece]:
+        """The pieces with the files `<path>.<number>`."""
+        everything = self.describe(pieces[0].probes, pieces[0].keep)
+        return [
+            replace(
+                piece,
+                checkpoint=Checkpoint(
+                    path.with_name(f"{path.name}.{number}"),
+                    seconds,
+                    f"{everything} {[member.index for member in piece.members]}",
+                ),
+            )
+            for number, piece in enumerate(pieces)
+        ]
+
     def _assemble(
-        self, runs: list[Run], members: list[Member], probes: Sequence[Scheduled], keep: Sequence[int]
+        self,
+        outcomes: dict[tuple[int, ...], Outcome],
+        members: list[Member],
+        probes: Sequence[Scheduled],
+        keep: Sequence[int],
     ) -> Trained:
-        values: dict[tuple[int, ...], dict[str, tuple]] = {}
-        kept: dict[tuple[int, ...], dict[int, torch.Tensor]] = {}
-        layouts = {}
-        for run in runs:
-            results = run.results()
-            for position, member in enumerate(run.stack.members):
-                budget = run.stack.budgets[position]
-                ended = run.ended[position] if position not in run.active else budget
-                diverged = float(ended) if ended < budget else np.nan
-                values[member.index] = results[position] | {"diverged_at": ((), np.float64(diverged), {})}
-                layouts[member.index] = run.stack.layout
-                kept[member.index] = {}
-            for key, vector in run.kept.items():
-                position, _, step = key.partition("@")
-                kept[run.stack.members[int(position)].index][int(step)] = vector.cpu()  # as if read again
+        values = {}
+        for member in members:
+            found = outcomes[member.index]
+            diverged = float(found.ended) if found.ended < member.experiment.steps else np.nan
+            values[member.index] = found.values | {"diverged_at": ((), np.float64(diverged), {})}
         digest = sha(self.describe(probes, keep))
         dtypes = sorted({str(m.experiment.dtype).removeprefix("torch.") for m in members})
         seeds = sorted({m.experiment.seed_of("model") for m in members})
         attrs = {"axes": self.axes, "dtype": dtypes, "seeds": seeds}
+        kept = {member.index: outcomes[member.index].kept for member in members}
+        layouts = {member.index: outcomes[member.index].layout for member in members}
         states = States({k: list(v) for k, v in self.axes.items()}, kept, layouts, digest)
         return Trained(self, Record(labelled(self.axes, values), attrs), states)
 

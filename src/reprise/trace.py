@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import flop_registry
 
 aten = torch.ops.aten
+
+# What a core of a present-day CPU does. They choose between ways to run the same thing, so a factor of two
+# is near enough, and constants choose alike on every machine and at every time.
+_SECONDS_PER_OPERATION, _FLOPS, _BYTES_PER_SECOND = 4e-6, 80e9, 8e9
 
 
 def flatten(function: Callable[..., Any], example: tuple[Any, ...]) -> Callable[..., Any]:
     """Trace a pure function of tensors at the shapes of an example, and drop the operations that do nothing.
 
-    The function may nest tensors in dicts, lists and tuples; it must not branch on values. The result
-    computes the same operations in the same order, so the numbers are those of the function itself.
+    The function may nest tensors in dicts, lists and tuples; it must not branch on values. Nothing is
+    computed while tracing. The result computes the same operations in the same order, so the numbers are
+    those of the function itself; its attribute `graph` is a module of flat lists of tensors.
     """
     leaves, spec = pytree.tree_flatten(example)
     out_spec = None
@@ -27,19 +35,17 @@ def flatten(function: Callable[..., Any], example: tuple[Any, ...]) -> Callable[
         result, out_spec = pytree.tree_flatten(function(*pytree.tree_unflatten(flat, spec)))
         return result
 
-    graph = make_fx(on_leaves)(*leaves)
-    _simplify(graph, len(leaves))
-    run = graph.forward
+    graph = make_fx(on_leaves, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
+    _simplify(graph)
 
     def flat(*arguments: Any) -> Any:
-        return pytree.tree_unflatten(run(*pytree.tree_leaves(arguments)), out_spec)
+        return pytree.tree_unflatten(graph(*pytree.tree_leaves(arguments)), out_spec)
 
-    flat.run = run
-    flat.out_spec = out_spec
+    flat.graph = graph
     return flat
 
 
-def _simplify(graph: GraphModule, inputs: int) -> None:
+def _simplify(graph: GraphModule) -> None:
     """Remove views to the same shape, products with one, and aliases; then dead code."""
     for node in list(graph.graph.nodes):
         if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
@@ -63,3 +69,59 @@ def _same(node: Node, source: Node) -> bool:
     if not isinstance(new, torch.Tensor) or not isinstance(old, torch.Tensor):
         return False
     return new.shape == old.shape and new.dtype == old.dtype and new.stride() == old.stride()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one call of a traced function takes.
+
+    operations: dispatched. flops: of matrix products and convolutions. moved: bytes written. peak: bytes of
+    the tensors that live at the same time, inputs included.
+    """
+
+    operations: int
+    flops: float
+    moved: int
+    peak: int
+
+    @property
+    def overhead(self) -> float:
+        """Seconds of a call that do not depend on how large the tensors are."""
+        return self.operations * _SECONDS_PER_OPERATION
+
+    @property
+    def work(self) -> float:
+        """Seconds of arithmetic and of moving numbers, on one core."""
+        return self.flops / _FLOPS + self.moved / _BYTES_PER_SECOND
+
+
+def cost_of(graph: GraphModule) -> Cost:
+    """The cost of a traced function, read off the shapes in its graph."""
+    nodes = list(graph.graph.nodes)
+    last = {source: node for node in nodes for source in node.all_input_nodes}
+    operations, flops, moved = 0, 0.0, 0
+    live = peak = sum(_bytes(node) for node in nodes if node.op == "placeholder")
+    for node in nodes:
+        if node.op == "call_function":
+            operations += 1
+            formula = flop_registry.get(getattr(node.target, "overloadpacket", None))
+            if formula:
+                args, kwargs = map_arg((node.args, node.kwargs), lambda n: n.meta["val"])
+                flops += formula(*args, **kwargs, out_val=node.meta["val"])
+            live += _bytes(node)
+            moved += _bytes(node)
+            peak = max(peak, live)
+        live -= sum(_bytes(source) for source in node.all_input_nodes if last[source] is node)
+    return Cost(operations, flops, moved, peak)
+
+
+def _bytes(node: Node) -> int:
+    """Bytes that a node allocates: views share those of their source."""
+    if node.op == "call_function" and getattr(node.target, "is_view", False):
+        return 0
+    sizes = [
+        x.numel() * x.element_size()
+        for x in pytree.tree_leaves(node.meta.get("val"))
+        if isinstance(x, torch.Tensor)
+    ]
+    return sum(sizes)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,27 @@ from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from .digest import describe
+from .gears import Program, traced
+from .layout import Layout
 from .probes.schedule import Scheduled
 from .probes.training import training_loss
 from .snapshot import Snapshot, normalise, probe_name
-from .stack import Stack, Timetable
+from .stack import Stack
 from .streams import Stream, _name
-from .trace import flatten
 
-_TRACE_FROM = 150  # steps from which tracing the step pays for itself
-_TRACE_PROBE_FROM = 60
-_BLOCK_BYTES = 24 * 2**20  # batches drawn ahead of the steps that use them: larger blocks leave the cache
-_BLOCK_STEPS = 128
+_TRACE_PROBE_FROM = 60  # visits from which tracing a probe pays for itself
 
-_traced: dict[str, Callable[..., Any]] = {}
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one member leaves. values: {name: (dims, array, labels)}; kept: {step: parameters (P,)}; ended:
+    updates while finite; complete: whether its budget was used up."""
+
+    values: dict[str, tuple]
+    kept: dict[int, Tensor]
+    layout: Layout
+    ended: int
+    complete: bool
 
 
 class Run:
@@ -86,71 +94,49 @@ class Run:
                 self._measure(stop)
                 self._retire(stop)
 
+    def program(self) -> Program:
+        """The steps of the active members, from where they stand."""
+        return Program(self.now, (self.params, self.state, self.alive, self.lived))
+
     def _segment(self, stop: int, pause: Callable[[Run], None]) -> None:
         """Train the active members up to step `stop`, in blocks whose batches are drawn together."""
         if self.step >= stop:
             return
-        stack, take = self.now, None
-        wanted = {
-            s
-            for p in self.probes
-            if p.probe is not training_loss
-            for i in self.active
-            for s in self._steps(p, i)
-        }
-        losses_at = {
-            s for p in self.probes if p.probe is training_loss for i in self.active for s in self._steps(p, i)
-        }
-        numbers, hyper_spec = pytree.tree_flatten(stack.numbers(), is_leaf=lambda x: isinstance(x, Timetable))
-        carry, carry_spec = pytree.tree_flatten((self.params, self.state, self.alive, self.lived))
+        program = self.program()
+        program.shift(self.gear, stop - self.step)
+        together, carry = program.together, program.carry
+        wanted, losses_at = set(), set()
+        for scheduled in self.probes:
+            due = losses_at if scheduled.probe is training_loss else wanted
+            due.update(s for i in self.active for s in self._steps(scheduled, i))
+        looked_at = wanted | self.keep_at
 
         def settle() -> None:
             """Bring what the loop carries as a flat list back to its names."""
-            self.params, self.state, self.alive, self.lived = pytree.tree_unflatten(carry, carry_spec)
+            self.params, self.state, self.alive, self.lived = pytree.tree_unflatten(carry, program.carry_spec)
 
-        whole, batch_spec = pytree.tree_flatten(stack.data["train"] if stack.full_batch else None)
-        dims = stack.data_dims["train"] if stack.full_batch else None
-        length = _BLOCK_STEPS if stack.full_batch else 8  # the size of the first drawn block is not known
         while self.step < stop:
-            begin, end = self.step, min(self.step + length, stop)
-            series = [
-                x.table(begin, end, stack.device).unbind() if isinstance(x, Timetable) else None
-                for x in numbers
-            ]
-            steps = torch.arange(begin, end, device=stack.device).unbind()
-            if not stack.full_batch:
-                drawn, batch_spec = pytree.tree_flatten(stack.batches(begin, end))
-                dims = pytree.tree_unflatten([0] * len(drawn), batch_spec)
-                size = sum(x.untyped_storage().nbytes() for x in drawn) / (end - begin)
-                length = max(1, min(_BLOCK_STEPS, int(_BLOCK_BYTES / max(size, 1))))
-                batches = list(zip(*(x.unbind() for x in drawn), strict=True))
-            losses = {}
-            for t in range(end - begin):
+            begin = self.step
+            end = min(begin + program.length - begin % together, stop)
+            block, losses = program.block(begin, end), {}
+            while self.step < end:
                 if self.step in wanted:
                     settle()
                     self._measure(self.step)
-                hyper = [x if s is None else s[t] for x, s in zip(numbers, series, strict=True)]
-                leaves = [*carry, *(whole if stack.full_batch else batches[t]), *hyper, steps[t]]
-                if take is None:
-                    take = self._take(dims, (carry_spec, batch_spec, hyper_spec), leaves, stop - begin)
-                *carry, loss = take(*leaves)
-                if self.step in losses_at:
-                    losses[self.step] = loss
-                self.step += 1
+                now, n = self.step, 1
+                # Several steps at once start at a multiple, so that a resumed run takes the same ones.
+                if together > 1 and now % together == 0 and now + together <= end:
+                    n = 1 if looked_at.intersection(range(now + 1, now + together)) else together
+                *carry, loss = program.take(n)(*carry, *block.inputs(now - begin, n))
+                for s in losses_at.intersection(range(now, now + n)):
+                    losses[s] = loss if n == 1 else loss[s - now]
+                self.step += n
                 if self.step in self.keep_at:
                     settle()
                     self._keep()
             settle()
             self._note_losses(losses)
             pause(self)
-
-    def _take(self, dims: Any, specs: tuple, leaves: list[Tensor], steps: int) -> Callable[..., list[Tensor]]:
-        """One step on flat lists of tensors: eager, or traced when enough steps are left to pay for it."""
-        step = _step(self.now, dims, specs)
-        if self.gear == "eager" or (self.gear == "auto" and steps < _TRACE_FROM):
-            return step
-        name = f"{self.now.program} {dims} {specs}"
-        return _flat(name, step, tuple(leaves), "the step", must=self.gear == "flat", on_leaves=True)
 
     def _keep(self) -> None:
         for row, member in enumerate(self.active):
@@ -230,11 +216,29 @@ class Run:
             len(self._steps(scheduled, self.active[rows[0]])) >= _TRACE_PROBE_FROM and self.gear != "eager"
         )
         if often and number in self.seen:
-            function = _flat(
-                f"{describe(probe)} {stack.program}", function, now, f"probe {probe_name(probe)}"
-            )
+            name = f"{describe(probe)} {stack.program}"
+            function = traced(name, function, now, f"probe {probe_name(probe)}", must=False) or function
         self.seen.add(number)  # the first call runs eagerly: it notes names and dimensions
         return function(*now)
+
+    def outcomes(self) -> dict[tuple[int, ...], Outcome]:
+        """{index of a member: what it leaves}."""
+        results, found = self.results(), {}
+        for position, member in enumerate(self.stack.members):
+            budget = self.stack.budgets[position]
+            complete = position not in self.active
+            found[member.index] = Outcome(
+                results[position],
+                {
+                    int(key.partition("@")[2]): vector.cpu()
+                    for key, vector in self.kept.items()
+                    if key.startswith(f"{position}@")
+                },
+                self.stack.layout,
+                self.ended[position] if complete else budget,
+                complete,
+            )
+        return found
 
     def results(self) -> dict[int, dict[str, tuple]]:
         """{position of a member: {name: (dims, array, labels)}} of everything measured so far."""
@@ -264,55 +268,6 @@ class Run:
 @functools.cache
 def _steps_of(kind: str, when: tuple[int, ...], budget: int) -> frozenset[int]:
     return frozenset(Scheduled(training_loss, kind, when).steps(budget))
-
-
-def _flat(
-    name: str,
-    function: Callable[..., Any],
-    example: tuple,
-    what: str,
-    must: bool = False,
-    on_leaves: bool = False,
-) -> Callable[..., Any]:
-    """The traced form of a function at these shapes, traced once a process; eager where tracing fails."""
-    leaves, spec = pytree.tree_flatten(example)
-    key = f"{name} {spec} {[(tuple(x.shape), x.dtype, x.device) for x in leaves]}"
-    if key not in _traced:
-        try:
-            traced = flatten(function, example)
-            _traced[key] = traced.run if on_leaves else traced
-        except Exception as error:  # it branches on values: it can still run eagerly
-            if must:
-                raise
-            warnings.warn(f"{what} could not be traced and runs eagerly: {error}", stacklevel=2)
-            return function
-    return _traced[key]
-
-
-def _step(stack: Stack, dims: Any, specs: tuple) -> Callable[..., list[Tensor]]:
-    """The pure function of one step, on the flat lists of what the run carries, its batch and its numbers."""
-    sizes = [spec.num_leaves for spec in specs]
-
-    def step(*leaves: Tensor) -> list[Tensor]:
-        parts, begin = [], 0
-        for size, spec in zip(sizes, specs, strict=True):
-            parts.append(pytree.tree_unflatten(leaves[begin : begin + size], spec))
-            begin += size
-        (params, state, alive, lived), batch, hyper = parts
-        losses = []
-
-        def gradient(where: Tensor, other: Any = None) -> tuple[Tensor, Tensor]:
-            loss, grads = stack.gradient(where, batch if other is None else other, dims)
-            losses.append(loss)
-            return loss, grads
-
-        moved, state = stack.rule.step(params, state, gradient, hyper, leaves[-1])
-        alive = alive & ((moved * 0).sum(1) == 0)  # 0 * inf and 0 * nan are nan
-        loss = losses[0] if losses else torch.full_like(moved[:, 0], torch.nan)
-        carried = torch.where(alive[:, None], moved, params), state, alive, lived + alive
-        return [*pytree.tree_leaves(carried), torch.where(alive, loss, torch.nan)]
-
-    return step
 
 
 def snapshot(stack: Stack, vector: Tensor, start: Tensor, data: Any, key: Tensor, step: Tensor) -> Snapshot:

@@ -1,6 +1,7 @@
 """Networks of one member: pure forward passes whose parameters are drawn from a stream."""
 
 from .activations import ACTIVATIONS
+from .convnet import ConvNet
 from .embedding import EmbeddingMLP
 from .initialise import initialise, materialise
 from .mlp import MLP
@@ -14,6 +15,7 @@ __all__ = [
     "ACTIVATIONS",
     "MLP",
     "VGG",
+    "ConvNet",
     "EmbeddingMLP",
     "Model",
     "Objective",
