@@ -111,7 +111,9 @@ def cost_of(graph: GraphModule) -> Cost:
             live += _bytes(node)
             moved += _bytes(node)
             peak = max(peak, live)
-        live -= sum(_bytes(source) for source in node.all_input_nodes if last[source] is node)
+        # what was handed in stays with its owner
+        gone = [n for n in node.all_input_nodes if last[n] is node and n.op != "placeholder"]
+        live -= sum(_bytes(source) for source in gone)
     return Cost(operations, flops, moved, peak)
 
 
