@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help env book test browser lint scoreboard serve watch epub linkcheck clean
+.PHONY: help env book test browser lint scoreboard serve watch epub linkcheck bench clean
 
 PYTHON ?= python3
 CORES ?= 2
@@ -57,6 +57,10 @@ epub: $(READY)  ## the book as one file, _build/epub/reprise.epub, from the chap
 linkcheck: $(READY)  ## follow every external link (needs a network)
 	$(BIN)/python workflow/stage.py _build/stage
 	$(BIN)/python workflow/render.py _build/stage _build/links linkcheck
+
+bench: $(READY)  ## time the kernel beside a plain loop, vmap by hand and JAX (about half an hour)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]" -c lock.txt
+	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks $(BENCH)
 
 clean:  ## remove everything built or cached, not the environment
 	rm -rf _build .snakemake .pytest_cache .ruff_cache

@@ -171,7 +171,8 @@ def compare(
             contestant.start += contestant.ask("time", steps)
         contestant.steps = max(1, round(steps / contestant.chunk * seconds / took)) * contestant.chunk
         say(
-            f"  {workload} {name}: {gap:.0e} apart, {contestant.start:.1f} s to start, {contestant.steps} steps"
+            f"  {workload} {name}: {gap:.0e} apart, {contestant.start:.1f} s to start, "
+            f"{contestant.steps} steps a repetition"
         )
         field.append(contestant)
     for _ in range(repetitions):
