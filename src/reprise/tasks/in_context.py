@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from ..models.model import choose, positive
+from ..arguments import choose, positive
 from ..streams import Stream
 from .losses import squared
 from .task import Task
