@@ -1,22 +1,63 @@
-"""A repository of one tiny chapter, for the tests of the command line, the workflow and the book."""
+"""The names of a real chapter, its full-scale path at a tiny size; and a repository of one tiny chapter."""
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
 import json
 import shutil
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image, ImageDraw
 
 from reprise.checks import Check
 from reprise.claims import Claim
+from reprise.cli import main
+from reprise.notebook import read_cells
 from reprise.verdict_table import ClaimsTable
 
 ROOT = Path(__file__).resolve().parent.parent
+
+DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+
+
+def definitions(slug: str, *constants: str, **given) -> SimpleNamespace:
+    """What a notebook imports and defines, without running anything.
+
+    constants: left sides of the assignments that count as definitions. given: what its functions find under
+    names that only a run of the notebook assigns.
+    """
+    names = {"__name__": __name__, **given}
+    for cell in read_cells(ROOT / f"notebooks/{slug}.ipynb"):
+        for node in ast.parse(cell.source).body if cell.kind == "code" else ():
+            constant = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in constants
+            if constant or isinstance(node, DEFINITIONS):
+                exec(compile(ast.Module([node], []), "notebook", "exec", dont_inherit=True), names)
+    return SimpleNamespace(**names)
+
+
+@pytest.fixture
+def run_shrunk(tmp_path, monkeypatch):
+    """A function that runs a chapter's full-scale path at a tiny size and returns its result file."""
+
+    def run(slug: str, shrink: int = 1000) -> dict:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
+        options = ["--plain", "--scale", "full", "--device", "cpu", "-p", f"shrink={shrink}"]
+        assert main(["run", slug, *options, "--output", str(tmp_path / "out")]) == 0
+        return json.loads((tmp_path / "out/result.json").read_text())
+
+    return run
+
+
+def verdicts(result: dict) -> dict[str, str]:
+    """{id of a claim: its verdict} of a result file, in order."""
+    return {claim["id"]: claim["verdict"] for claim in result["claims"]}
+
 
 PARAMETERS = """\
 scale = "quick"

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import ast
-import json
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from conftest import ROOT
-from torch import nn
+from conftest import definitions, verdicts
 
-from reprise.cli import main
-from reprise.iterate import iterate
-from reprise.notebook import read_cells
 from reprise.streams import Stream
-from reprise.tasks import Images, Task
-from reprise.updates import Rule
-
-NOTEBOOK = ROOT / "notebooks/alternating-gda.ipynb"
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    """The functions, classes and tables of methods that the notebook defines."""
-    names = dict(__name__=__name__, np=np, torch=torch, F=F, nn=nn, dataclass=dataclass, partial=partial)
-    names |= dict(Any=Any, iterate=iterate, Task=Task, Rule=Rule, Images=Images, gamma=1.5, delta=1.5)
-    for cell in read_cells(NOTEBOOK):
-        for node in ast.parse(cell.source).body if cell.kind == "code" else ():
-            table = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("STEP", "PAIRS", "one")
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) or table:
-                exec(compile(ast.Module([node], []), "notebook", "exec"), names)
-    return names
+    """What the notebook imports and defines."""
+    return definitions("alternating-gda", "STEP", "PAIRS", "one", gamma=1.5, delta=1.5)
 
 
 def test_one_step_matrices_are_those_of_the_formulas(chapter):
@@ -59,20 +37,20 @@ def test_one_step_matrices_are_those_of_the_formulas(chapter):
     expected["OGD"] = block
     numbers = {"Alex": (a, c, d), "EG": (c, a), "OGD": (a, c)}
     for name, matrix in expected.items():
-        game = chapter["Game"](*(np.array([v]) for v in (h, b, g)))
-        found = chapter["radius"](name, game, *numbers.get(name, (a,)))
+        game = chapter.Game(*(np.array([v]) for v in (h, b, g)))
+        found = chapter.radius(name, game, *numbers.get(name, (a,)))
         assert found[0] == pytest.approx(abs(np.linalg.eigvals(np.array(matrix))).max(), rel=1e-12), name
 
 
 @pytest.mark.parametrize("pair", [(0, 1), (1, 1), (1.5, 1.5), (0.5, 2.5)])
 def test_the_cubic_has_the_radius_of_alex_gda(chapter, pair):
     for s in (0.1, 0.5, 0.9):
-        assert chapter["radius"]("Alex", chapter["one"], s, *pair)[0] == pytest.approx(
-            chapter["exact_radius"](*pair, s), rel=1e-10
+        assert chapter.radius("Alex", chapter.one, s, *pair)[0] == pytest.approx(
+            chapter.exact_radius(*pair, s), rel=1e-10
         )
     g, d = pair
     small = 0.01
-    assert chapter["exact_radius"](g, d, small) ** 2 == pytest.approx(1 - (g + d - 2) * small**2, abs=1e-6)
+    assert chapter.exact_radius(g, d, small) ** 2 == pytest.approx(1 - (g + d - 2) * small**2, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -81,23 +59,22 @@ def test_the_cubic_has_the_radius_of_alex_gda(chapter, pair):
 def test_tuned_counts_are_those_of_the_authors_tables(chapter, problem, stored):
     """Stored results of the authors' code (mu 0.1): Alt-GDA, EG, OGD; they count the start as well."""
     for name, count in zip(("Alt", "EG", "OGD"), stored, strict=True):
-        found = chapter["tuned"]((0.1, 1e-8), name, 0, problem, 100, 11, 1000, "numpy")
-        assert found["gradients"] == count - chapter["PAIRS"][name], name
+        found = chapter.tuned((0.1, 1e-8), name, 0, problem, 100, 11, 1000, "numpy")
+        assert found["gradients"] == count - chapter.PAIRS[name], name
 
 
 def test_alex_gda_on_the_authors_grid(chapter):
-    found = chapter["tuned"]((0.1, 1e-8), "Alex", 0, 0, 100, 26, 1000, "numpy")
+    found = chapter.tuned((0.1, 1e-8), "Alex", 0, 0, 100, 26, 1000, "numpy")
     assert found["gradients"] == 66 - 1
-    on_torch = chapter["tuned"]((0.1, 1e-8), "Alex", 0, 0, 100, 6, 1000, "cpu")
+    on_torch = chapter.tuned((0.1, 1e-8), "Alex", 0, 0, 100, 6, 1000, "cpu")
     assert (
-        on_torch["gradients"]
-        == chapter["tuned"]((0.1, 1e-8), "Alex", 0, 0, 100, 6, 1000, "numpy")["gradients"]
+        on_torch["gradients"] == chapter.tuned((0.1, 1e-8), "Alex", 0, 0, 100, 6, 1000, "numpy")["gradients"]
     )
 
 
 def test_general_games_have_the_spectra_of_the_commuting_ones(chapter):
-    plain, *_ = chapter["random_game"](3, 0, 0.1, 12)
-    full, *_ = chapter["random_game"](3, 0, 0.1, 12, general=True)
+    plain, *_ = chapter.random_game(3, 0, 0.1, 12)
+    full, *_ = chapter.random_game(3, 0, 0.1, 12, general=True)
     for name in "AC":
         np.testing.assert_allclose(np.linalg.eigvalsh(getattr(full, name)), np.sort(getattr(plain, name)))
     np.testing.assert_allclose(np.linalg.svd(full.B)[1], np.sort(plain.B)[::-1])
@@ -106,7 +83,7 @@ def test_general_games_have_the_spectra_of_the_commuting_ones(chapter):
 @pytest.fixture
 def gan(chapter):
     torch.manual_seed(0)
-    net = chapter["GAN"](2, 4)
+    net = chapter.GAN(2, 4)
     net.load_state_dict(net.reset(Stream.of(0, "model")))
     stream = Stream.of(0, "run")
     real, mix = stream.uniform("real", (6, 1, 32, 32)), stream.normal("mix", (6, 1, 1, 1))
@@ -137,7 +114,7 @@ def test_players_follow_a_plain_loop(chapter, ahead_x, ahead_y):
     """f = x y + x - 2 y on two numbers: the discriminator x climbs, the generator y descends."""
     first = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     lr = torch.tensor([[1e-2, 3e-2]], dtype=torch.float64)
-    rule = chapter["Players"](gamma=ahead_x, delta=ahead_y)
+    rule = chapter.Players(gamma=ahead_x, delta=ahead_y)
     params = torch.tensor([[0.3, -0.7]], dtype=torch.float64)
     one = lambda v: torch.tensor([[v]], dtype=torch.float64)  # noqa: E731
     hyper = dict(lr=lr, first=first, gamma=one(ahead_x), delta=one(ahead_y), beta2=one(0.99))
@@ -158,16 +135,12 @@ def test_players_follow_a_plain_loop(chapter, ahead_x, ahead_y):
 def test_frechet_distance_of_known_gaussians(chapter):
     a, b = np.diag([1.0, 4.0]), np.diag([9.0, 1.0])
     one, other = dict(mean=np.zeros(2), covariance=a), dict(mean=np.array([3.0, 0]), covariance=b)
-    assert chapter["frechet"](one, other) == pytest.approx(9 + (1 - 3) ** 2 + (2 - 1) ** 2)
-    assert chapter["frechet"](one, one) == pytest.approx(0, abs=1e-12)
+    assert chapter.frechet(one, other) == pytest.approx(9 + (1 - 3) ** 2 + (2 - 1) ** 2)
+    assert chapter.frechet(one, one) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_the_full_scale_path_runs_at_tiny_size(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    command = ["run", "alternating-gda", "--plain", "--scale", "full", "--device", "cpu", "-p", "shrink=1000"]
-    assert main([*command, "--output", str(tmp_path / "out")]) == 0
-    result = json.loads((tmp_path / "out/result.json").read_text())
-    assert [claim["id"] for claim in result["claims"]] == ["C1", "C2", "C3", "C4", "B1", "B2", "C5"]
+def test_the_full_scale_path_runs_at_tiny_size(run_shrunk):
+    result = run_shrunk("alternating-gda")
+    assert list(verdicts(result)) == ["C1", "C2", "C3", "C4", "B1", "B2", "C5"]
     assert result["claims"][-1]["verdict"] in ("not reproduced", "partly", "reproduced")  # it ran

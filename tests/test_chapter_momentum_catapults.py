@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import ast
-import json
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from conftest import ROOT
+from conftest import definitions, verdicts
 
 from reprise import MLP, SGD, Experiment, Stream, Sweep
-from reprise.cli import main
-from reprise.notebook import read_cells
 from reprise.probes import at, every, training_loss
 from reprise.tasks import Digits
-
-NOTEBOOK = ROOT / "notebooks/momentum-catapults.ipynb"
-DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    """What the notebook imports and defines, without running anything."""
-    names = {"__name__": __name__}
-    for cell in read_cells(NOTEBOOK):
-        for node in ast.parse(cell.source).body if cell.kind == "code" else ():
-            target = getattr(node, "targets", [None])[0]
-            sizes = isinstance(node, ast.Assign) and ast.unparse(target) == "(D, N, ACTIVE)"
-            if isinstance(node, DEFINITIONS) or sizes:
-                exec(compile(ast.Module([node], []), "notebook", "exec", dont_inherit=True), names)
-    return SimpleNamespace(**names)
+    """What the notebook imports and defines."""
+    return definitions("momentum-catapults", "(D, N, ACTIVE)")
 
 
 def small(update, seed=0, steps=30):
@@ -139,15 +123,11 @@ def test_the_cnn_takes_flat_pictures(chapter):
     assert not torch.allclose(model(pictures), model(shifted))
 
 
-def test_the_full_scale_path_runs_at_tiny_size(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    command = ["run", "momentum-catapults", "--plain", "--scale", "full", "--device", "cpu"]
-    assert main([*command, "-p", "shrink=1000", "--output", str(tmp_path / "out")]) == 0
-    result = json.loads((tmp_path / "out/result.json").read_text())
-    verdicts = {claim["id"]: claim["verdict"] for claim in result["claims"]}
-    assert list(verdicts) == ["C1", "C2", "C3", "C4", "C5"]
-    assert verdicts.pop("C4") == "reproduced"  # the two-number model has one size
-    assert "reproduced" not in verdicts.values()  # twenty steps show nothing
+def test_the_full_scale_path_runs_at_tiny_size(run_shrunk):
+    result = run_shrunk("momentum-catapults")
+    found = verdicts(result)
+    assert list(found) == ["C1", "C2", "C3", "C4", "C5"]
+    assert found.pop("C4") == "reproduced"  # the two-number model has one size
+    assert "reproduced" not in found.values()  # twenty steps show nothing
     labels = [check["label"] for check in result["claims"][-1]["checks"]]
     assert any(label.startswith("CNN") for label in labels)

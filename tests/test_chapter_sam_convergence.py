@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import definitions, verdicts
 
-from reprise.cli import main
 from reprise.iterate import iterate
-from reprise.notebook import read_cells
 from reprise.updates import SAM, SGD
-
-NOTEBOOK = ROOT / "notebooks/sam-convergence.ipynb"
-DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    """What the notebook imports and defines, without running anything."""
-    names = {"__name__": __name__, "power": 0.5, "chapter": SimpleNamespace(quick=True), "shrink": 1}
-    for cell in read_cells(NOTEBOOK):
-        for node in ast.parse(cell.source).body if cell.kind == "code" else ():
-            constant = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "HEIGHT"
-            if isinstance(node, DEFINITIONS) or constant:
-                exec(compile(ast.Module([node], []), "notebook", "exec", dont_inherit=True), names)
-    return SimpleNamespace(**names)
+    """What the notebook imports and defines."""
+    return definitions("sam-convergence", "HEIGHT", power=0.5, chapter=SimpleNamespace(quick=True), shrink=1)
 
 
 @pytest.mark.parametrize("normalised", [True, False])
@@ -150,12 +137,8 @@ def test_the_virtual_loss(chapter):
     np.testing.assert_allclose(by_sam[-1], by_descent, atol=1e-4)
 
 
-def test_the_full_scale_path_runs_at_tiny_size(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    command = ["run", "sam-convergence", "--plain", "--scale", "full", "--device", "cpu"]
-    assert main([*command, "-p", "shrink=1000", "--output", str(tmp_path / "out")]) == 0
-    result = json.loads((tmp_path / "out/result.json").read_text())
-    verdicts = {claim["id"]: claim["verdict"] for claim in result["claims"]}
-    assert sorted(verdicts) == ["B1", "B2", "C1", "C2", "C3", "C4", "C5", "C6"]
-    assert verdicts["C6"] == "reproduced"
+def test_the_full_scale_path_runs_at_tiny_size(run_shrunk):
+    result = run_shrunk("sam-convergence")
+    found = verdicts(result)
+    assert sorted(found) == ["B1", "B2", "C1", "C2", "C3", "C4", "C5", "C6"]
+    assert found["C6"] == "reproduced"

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import ast
-import json
-
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 import xarray as xr
-from conftest import ROOT
+from conftest import definitions, verdicts
 
 from reprise import Record
-from reprise.cli import main
-from reprise.events import around, first_passage, spikes
-from reprise.figures import PALETTE
-from reprise.notebook import read_cells
-
-NOTEBOOK = ROOT / "notebooks/slingshot-grokking.ipynb"
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    """The functions that the notebook defines."""
-    names = dict(
-        np=np, torch=torch, F=F, PALETTE=PALETTE, around=around, first_passage=first_passage, spikes=spikes
-    )
-    for cell in read_cells(NOTEBOOK):
-        for node in ast.parse(cell.source).body if cell.kind == "code" else ():
-            if isinstance(node, ast.FunctionDef):
-                exec(compile(ast.Module([node], []), "notebook", "exec"), names)
-    return names
+    """What the notebook imports and defines."""
+    return definitions("slingshot-grokking")
 
 
 @pytest.fixture
@@ -58,43 +41,29 @@ def record():
 
 
 def test_the_norm_signature_of_a_known_series(chapter, record):
-    ratio, growth, time = (x.item() for x in chapter["signature"](record))
+    ratio, growth, time = (x.item() for x in chapter.signature(record))
     assert ratio == 3
     assert time == pytest.approx(242 / 2900)
     assert growth == pytest.approx(3 * 242 / (3 * 242 + 2900 - 242))
 
 
 def test_gains_fall_to_the_windows_they_lie_in(chapter, record):
-    starts = chapter["spike_starts"](record, 100)
+    starts = chapter.spike_starts(record, 100)
     assert np.flatnonzero(starts).tolist() == [1000, 2000]
-    inside, outside = chapter["gain_by_place"](record, starts)
+    inside, outside = chapter.gain_by_place(record, starts)
     assert inside.item() == pytest.approx(0.02) and outside.item() == pytest.approx(0.01)
-    around_spikes = chapter["after_spikes"](record, starts, np.array([0, 90, 110]))
+    around_spikes = chapter.after_spikes(record, starts, np.array([0, 90, 110]))
     np.testing.assert_allclose(around_spikes, [[0, 0, 0.01]] * 2)
 
 
 def test_rounding_removes_the_pull_on_the_right_class_in_float32_only(chapter):
-    right, wrong = chapter["pull"](20, torch.float32)
+    right, wrong = chapter.pull(20, torch.float32)
     exact = 9 * np.exp(-20.0) / (1 + 9 * np.exp(-20.0))
     assert right == 0 and wrong == pytest.approx(exact, rel=1e-5)
-    assert chapter["pull"](20, torch.float64) == pytest.approx((-exact, exact), rel=1e-5)
+    assert chapter.pull(20, torch.float64) == pytest.approx((-exact, exact), rel=1e-5)
 
 
-def test_the_full_scale_path_runs_at_tiny_size(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    command = [
-        "run",
-        "slingshot-grokking",
-        "--plain",
-        "--scale",
-        "full",
-        "--device",
-        "cpu",
-        "-p",
-        "shrink=1000",
-    ]
-    assert main([*command, "--output", str(tmp_path / "out")]) == 0
-    result = json.loads((tmp_path / "out/result.json").read_text())
-    assert [claim["id"] for claim in result["claims"]] == ["C1", "C2", "C3", "C4", "C5", "C6"]
-    assert "reproduced" not in {claim["verdict"] for claim in result["claims"]}  # twenty steps show nothing
+def test_the_full_scale_path_runs_at_tiny_size(run_shrunk):
+    result = run_shrunk("slingshot-grokking")
+    assert list(verdicts(result)) == ["C1", "C2", "C3", "C4", "C5", "C6"]
+    assert "reproduced" not in verdicts(result).values()  # twenty steps show nothing

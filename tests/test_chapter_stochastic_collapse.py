@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import ast
-import json
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import definitions, verdicts
 
-from reprise.cli import main
-from reprise.iterate import euler_maruyama, iterate
+from reprise.iterate import euler_maruyama
 from reprise.models import MLP
-from reprise.neurons import independent_fraction
-from reprise.notebook import read_cells
 from reprise.snapshot import Snapshot
-
-SLUG = "stochastic-collapse"
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    """The functions that the notebook defines."""
-    names = dict(np=np, torch=torch, partial=partial, iterate=iterate, euler_maruyama=euler_maruyama)
-    names |= dict(independent_fraction=independent_fraction)
-    for cell in read_cells(ROOT / f"notebooks/{SLUG}.ipynb"):
-        for node in ast.parse(cell.source).body if cell.kind == "code" else ():
-            if isinstance(node, ast.FunctionDef):
-                exec(compile(ast.Module([node], []), "notebook", "exec"), names)
-    return names
+    """What the notebook imports and defines."""
+    return definitions("stochastic-collapse")
 
 
 def test_two_sums_stand_for_all_increments_of_the_scalar_neuron(chapter):
     level, runs, times = np.array([0.8, 1.2]), 400, [10]
-    found = chapter["one_neuron"]([7], level, "shared", runs, times, dt=0.05)
+    found = chapter.one_neuron([7], level, "shared", runs, times, dt=0.05)
     x, noise = np.random.default_rng([7, 2]).standard_normal((2, 32))
     y, rng = x + 0.1 * noise, np.random.default_rng(0)
     for i, rel in enumerate(level):
@@ -59,7 +44,7 @@ def test_two_sums_stand_for_all_increments_of_the_scalar_neuron(chapter):
 
 
 def test_errors_of_modes_are_errors_of_matrices(chapter):
-    s, share, norm = chapter["linear_problem"](3)
+    s, share, norm = chapter.linear_problem(3)
     rng = np.random.default_rng([3, 4])
     X, left, right = (np.linalg.qr(rng.standard_normal(shape))[0] for shape in ((1024, 64), (64, 8), (64, 8)))
     W = left * np.linspace(0.5, 1, 8) @ right.T
@@ -68,7 +53,7 @@ def test_errors_of_modes_are_errors_of_matrices(chapter):
     np.testing.assert_allclose(s, singular)
     s_hat = np.linspace(0, 1, 64)
     learned = U * s_hat @ Vt
-    train, test = chapter["errors"](s_hat, s, share, norm)
+    train, test = chapter.errors(s_hat, s, share, norm)
     assert train == pytest.approx(((learned - X.T @ y) ** 2).mean())
     assert test == pytest.approx(((learned - W) ** 2).mean())
 
@@ -88,17 +73,13 @@ def test_neurons_are_counted_in_every_hidden_layer(chapter):
     class Fake(Snapshot):
         params = weights
 
-    found = chapter["neurons"](object.__new__(Fake))
+    found = chapter.neurons(object.__new__(Fake))
     dims, fraction, labels = found["fraction"]
     assert dims == ("layer",) and labels["layer"] == ["layers.0", "layers.1"]
     assert fraction[0] == 0.5 and found["vanished"][1][0] == 0.25
 
 
-def test_the_full_scale_path_runs_at_tiny_size(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    command = ["run", SLUG, "--plain", "--scale", "full", "--device", "cpu", "-p", "shrink=1000"]
-    assert main([*command, "--output", str(tmp_path / "out")]) == 0
-    result = json.loads((tmp_path / "out/result.json").read_text())
-    assert [claim["id"] for claim in result["claims"]] == ["C1", "C2", "C3", "B1", "C4", "C5"]
+def test_the_full_scale_path_runs_at_tiny_size(run_shrunk):
+    result = run_shrunk("stochastic-collapse")
+    assert list(verdicts(result)) == ["C1", "C2", "C3", "B1", "C4", "C5"]
     assert {"vgg", "vgg-drop"} <= set(result["computations"])

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import ast
-import json
-from itertools import combinations
-from math import inf
-
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from conftest import ROOT
+from conftest import definitions, verdicts
 
 from reprise import Record, Stream
-from reprise.cli import main
-from reprise.notebook import read_cells
-from reprise.statistics import crossing
-from reprise.tasks import InContextRegression
-
-NOTEBOOK = ROOT / "notebooks/task-diversity-threshold.ipynb"
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    """The functions that the notebook defines, for D = 3 and 20 sequences a part."""
-    names = dict(np=np, torch=torch, Stream=Stream, InContextRegression=InContextRegression, inf=inf)
-    names |= dict(combinations=combinations, crossing=crossing, kinds=("pretrain", "true"), part=20)
-    names |= dict(size=dict(dimension=3, batch=4, steps=5), evaluation_seed=20)
-    for cell in read_cells(NOTEBOOK):
-        for node in ast.parse(cell.source).body if cell.kind == "code" else ():
-            if isinstance(node, ast.FunctionDef):
-                exec(compile(ast.Module([node], []), "notebook", "exec"), names)
-    return names
+    """What the notebook imports and defines, for D = 3 and 20 sequences a part."""
+    return definitions(
+        "task-diversity-threshold",
+        kinds=("pretrain", "true"),
+        part=20,
+        size=dict(dimension=3, batch=4, steps=5),
+        evaluation_seed=20,
+    )
 
 
 def test_losses_and_distances_are_means_over_all_sequences(chapter):
-    task = chapter["regression"](4, largest=6)
+    task = chapter.regression(4, largest=6)
     data = task.data(Stream.of(0, "task"))
-    found = chapter["score"](task, data, 40, transformer=lambda tokens: torch.ones(len(tokens), 6, 1))
+    found = chapter.score(task, data, 40, transformer=lambda tokens: torch.ones(len(tokens), 6, 1))
     _, loss, labels = found["loss"]
     assert labels["predictor"] == ["PT", "dMMSE", "ridge", "nothing"]
     _, distance, pairs = found["distance"]
@@ -63,14 +51,10 @@ def test_the_threshold_is_where_two_batch_sizes_agree(chapter):
         values, dims=("seed", "case", "batch", "pool", "kind", "pair"),
         coords=coords | {"kind": ["true"], "pair": ["PT - ridge"]},
     )  # fmt: skip
-    np.testing.assert_allclose(chapter["threshold"](Record({"distance": distance})), [[32, 32]])
+    np.testing.assert_allclose(chapter.threshold(Record({"distance": distance})), [[32, 32]])
 
 
-def test_the_full_scale_path_runs_at_tiny_size(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    command = ["run", "task-diversity-threshold", "--plain", "--scale", "full", "--device", "cpu"]
-    assert main([*command, "-p", "shrink=10000", "--output", str(tmp_path / "out")]) == 0
-    result = json.loads((tmp_path / "out/result.json").read_text())
-    assert [claim["id"] for claim in result["claims"]] == ["C1", "C2", "C3", "C4", "C5", "C6"]
-    assert "reproduced" not in {claim["verdict"] for claim in result["claims"]}  # five steps show nothing
+def test_the_full_scale_path_runs_at_tiny_size(run_shrunk):
+    result = run_shrunk("task-diversity-threshold", shrink=10000)
+    assert list(verdicts(result)) == ["C1", "C2", "C3", "C4", "C5", "C6"]
+    assert "reproduced" not in verdicts(result).values()  # five steps show nothing

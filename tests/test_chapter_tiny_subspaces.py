@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import json
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import definitions, verdicts
 from torch.func import functional_call
 
 from reprise import MLP, SGD, Experiment, Sweep
-from reprise.cli import main
 from reprise.layout import Layout
 from reprise.models.initialise import materialise
-from reprise.notebook import read_cells
 from reprise.tasks import Digits
 
-NOTEBOOK = ROOT / "notebooks/tiny-subspaces.ipynb"
-DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 K, BLOCK, SEEDS = 3, 8, (0, 1)
 
 
@@ -32,17 +24,9 @@ def chapter():
         n_train=30, n_test=5, components=8, labels="one-hot", loss_name="squared", half=True,
         reduction="mean-examples",
     )  # fmt: skip
-    names = dict(__name__=__name__, network=network, pictures=pictures, layout=Layout.of(network), k=K)
-    names |= dict(size={"block": BLOCK, "toy": 40}, rules=("SGD", "Dom-SGD", "Bulk-SGD", "GD"))
-    for cell in read_cells(NOTEBOOK):
-        for node in ast.parse(cell.source).body if cell.kind == "code" else ():
-            constant = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in (
-                "noisy",
-                "keeps",
-            )
-            if isinstance(node, DEFINITIONS) or constant:
-                exec(compile(ast.Module([node], []), "notebook", "exec", dont_inherit=True), names)
-    return SimpleNamespace(**names)
+    given = dict(network=network, pictures=pictures, layout=Layout.of(network), k=K)
+    given |= dict(size={"block": BLOCK, "toy": 40}, rules=("SGD", "Dom-SGD", "Bulk-SGD", "GD"))
+    return definitions("tiny-subspaces", "noisy", "keeps", **given)
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +144,7 @@ def test_the_moving_average_starts_at_the_first_value(chapter):
     np.testing.assert_allclose(chapter.smoothed(np.array([1.0, 0.0, 0.0]), 0.9), [1, 0.9, 0.81])
 
 
-def test_the_full_scale_path_runs_at_tiny_size(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    command = ["run", "tiny-subspaces", "--plain", "--scale", "full", "--device", "cpu", "-p", "shrink=1000"]
-    assert main([*command, "--output", str(tmp_path / "out")]) == 0
-    result = json.loads((tmp_path / "out/result.json").read_text())
-    assert [claim["id"] for claim in result["claims"]] == ["C1", "C2", "C3", "C4", "C5", "C6"]
+def test_the_full_scale_path_runs_at_tiny_size(run_shrunk):
+    result = run_shrunk("tiny-subspaces")
+    assert list(verdicts(result)) == ["C1", "C2", "C3", "C4", "C5", "C6"]
     assert {c["passed"] for c in result["claims"][2]["checks"]} >= {None}  # what no scale here can show

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import definitions, verdicts
 from scipy.optimize import brentq
 
 from reprise import Stream
-from reprise.cli import main
-from reprise.notebook import read_cells
 
-NOTEBOOK = ROOT / "notebooks/trajectory-alignment.ipynb"
-DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 LOSSES = ("LOG_COSH", "ROOT", "SQUARED")
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    """What the notebook imports and defines, without running anything."""
-    names = {"__name__": __name__, "inits": 8}
-    for cell in read_cells(NOTEBOOK):
-        for node in ast.parse(cell.source).body if cell.kind == "code" else ():
-            constant = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in LOSSES
-            if isinstance(node, DEFINITIONS) or constant:
-                exec(compile(ast.Module([node], []), "notebook", "exec", dont_inherit=True), names)
-    return SimpleNamespace(**names)
+    """What the notebook imports and defines."""
+    return definitions("trajectory-alignment", *LOSSES, inits=8)
 
 
 def r(z):
@@ -117,12 +105,8 @@ def test_several_coordinates_against_the_full_jacobian(chapter):
     assert abs(float(found["p"])) == pytest.approx(float(residual.norm()) / 6**0.5)
 
 
-def test_the_full_scale_path_runs_at_tiny_size(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
-    command = ["run", "trajectory-alignment", "--plain", "--scale", "full", "--device", "cpu"]
-    assert main([*command, "-p", "shrink=1000", "--output", str(tmp_path / "out")]) == 0
-    result = json.loads((tmp_path / "out/result.json").read_text())
-    verdicts = {claim["id"]: claim["verdict"] for claim in result["claims"]}
-    assert verdicts.pop("C6") in ("partly", "not reproduced")  # networks of width 8
-    assert verdicts == dict.fromkeys(["C1", "C2", "C3", "C4", "C5"], "reproduced")
+def test_the_full_scale_path_runs_at_tiny_size(run_shrunk):
+    result = run_shrunk("trajectory-alignment")
+    found = verdicts(result)
+    assert found.pop("C6") in ("partly", "not reproduced")  # networks of width 8
+    assert found == dict.fromkeys(["C1", "C2", "C3", "C4", "C5"], "reproduced")

@@ -94,8 +94,8 @@ def test_intervals_made_elsewhere():
 @pytest.mark.parametrize(
     "message, arguments, options",
     [
-        ("op: one of", (1.0, "~", 1), {}),
-        ("over: one of", (1.0, ">", 1), {"over": "some"}),
+        ("op: got", (1.0, "~", 1), {}),
+        ("over: got", (1.0, ">", 1), {"over": "some"}),
         ("at least 3 values, got 2", ([1.0, 2.0], ">", 1), {"over": "interval"}),
         ("at_least", ([1.0, 2.0], ">", 1), {"over": "share"}),
         ("at_least", ([1.0, 2.0], ">", 1), {"over": "share", "at_least": 3}),
@@ -167,8 +167,8 @@ def test_identities_are_no_evidence():
         ("id:", ("one", "t", "p", [GOOD]), {}),
         ("checks: C1 has none", ("C1", "t", "p", []), {}),
         ("checks: a list of Check", ("C1", "t", "p", GOOD), {}),
-        ("kind: one of", ("C1", "t", "p", [GOOD]), {"kind": "guess"}),
-        ("origin: one of", ("C1", "t", "p", [GOOD]), {"origin": "me"}),
+        ("kind: got", ("C1", "t", "p", [GOOD]), {"kind": "guess"}),
+        ("origin: got", ("C1", "t", "p", [GOOD]), {"origin": "me"}),
         ("at_most", ("C1", "t", "p", [GOOD]), {"at_most": "reproduced"}),
         ("reason: C1 needs one", ("C1", "t", "p", [GOOD]), {"at_most": "partly"}),
     ],

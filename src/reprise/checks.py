@@ -1,21 +1,16 @@
 """A check: something measured, compared with a threshold."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from .arguments import choose
 from .statistics import Interval, mean_interval, seeds_first
 from .wording import SIGNS, TRENDS, measured_text, needed, threshold_text
 
 OPS = (*SIGNS, "between", *TRENDS)
 OVERS = ("each", "mean", "share", "interval")
-
-
-def choice(name: str, given: Any, allowed: Sequence) -> None:
-    if given not in allowed:
-        raise ValueError(f"{name}: one of {', '.join(map(repr, allowed))}, got {given!r}")
 
 
 @dataclass(frozen=True)
@@ -70,8 +65,8 @@ class Check:
         return check
 
     def __post_init__(self) -> None:
-        choice("op", self.op, OPS)
-        choice("over", self.over, OVERS)
+        choose("op", self.op, OPS)
+        choose("over", self.over, OVERS)
         if isinstance(self.measured, Interval):
             self._set(over="interval", interval=self.measured, across=self.across or "seed")
             if self.op in TRENDS:

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .checks import Check, choice
+from .arguments import choose
+from .checks import Check
 
 VERDICTS = ("reproduced", "partly", "not reproduced", "not tested at this scale")
 KINDS = ("identity", "theorem", "measurement", "illustration", "not testable")
@@ -50,9 +51,9 @@ class Claim:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Z]\d+[a-z]?", self.id):
             raise ValueError(f"id: a capital and a number such as 'C1', got {self.id!r}")
-        choice("kind", self.kind, KINDS)
-        choice("origin", self.origin, ORIGINS)
-        choice("at_most", self.at_most, (None, "partly"))
+        choose("kind", self.kind, KINDS)
+        choose("origin", self.origin, ORIGINS)
+        choose("at_most", self.at_most, (None, "partly"))
         for name, given in (("checks", self.checks), ("controls", self.controls)):
             if isinstance(given, Check) or not all(isinstance(check, Check) for check in given):
                 raise ValueError(f"{name}: a list of Check, got {given!r} ({self.id})")

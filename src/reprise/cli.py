@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +150,8 @@ def new(options: argparse.Namespace, root: Path) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line as an argparse parser (also read by the book's tests)."""
-    top = _subparser(
-        argparse.ArgumentParser,
+    as_written = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    top = argparse.ArgumentParser(
         prog="reprise",
         description="Run the chapters of the book, read their verdicts, start a new one.",
         epilog=(
@@ -162,15 +162,20 @@ def parser() -> argparse.ArgumentParser:
             "  reprise claims stochastic-collapse               its verdicts, with the numbers\n"
             "  reprise run --help                               parameters, servers, output folders"
         ),
+        **as_written,
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    sub = _subparser(commands.add_parser, "list", help="the chapters, by part")
-    sub.set_defaults(command=list_chapters)
+    def add(name: str, command: Callable[..., int], **options: Any) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, **as_written, **options)
+        sub.set_defaults(command=command)
+        return sub
 
-    sub = _subparser(
-        commands.add_parser,
+    add("list", list_chapters, help="the chapters, by part")
+
+    sub = add(
         "run",
+        run,
         help="execute one chapter",
         description="Execute a chapter's notebook and write the executed notebook, result.json and hero.png.",
         epilog=(
@@ -196,33 +201,26 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--record", action="store_true", help="with --scale full: keep thinned records in data/records/SLUG"
     )
-    sub.set_defaults(command=run)
 
-    sub = _subparser(
-        commands.add_parser,
+    sub = add(
         "claims",
+        claims,
         help="verdicts of the chapters executed last",
         description="Without a slug: one line a chapter and the totals. With one: its claims, with numbers.",
     )
     sub.add_argument("slug", metavar="SLUG", nargs="?")
     sub.add_argument("--write", action="store_true", help="put the executed claims table into the notebook")
-    sub.set_defaults(command=claims)
 
-    sub = _subparser(
-        commands.add_parser,
+    sub = add(
         "new",
+        new,
         help="start a chapter from the template",
         epilog="example:\n  reprise new tiny-subspaces --part 1 --title 'Where do gradients live?'",
     )
     sub.add_argument("slug", metavar="SLUG", help="lower-case words joined by hyphens; also the bib key")
     sub.add_argument("--title", default="", help="the chapter's title")
     sub.add_argument("--part", required=True, metavar="N", help="number of the part it belongs to")
-    sub.set_defaults(command=new)
     return top
-
-
-def _subparser(make: Any, *args: str, **options: Any) -> argparse.ArgumentParser:
-    return make(*args, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import inspect
 import json
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +287,3 @@ def chapter_digest(notebook: Path, parameters: Mapping[str, Any]) -> str:
 def of(description: str) -> tuple[str, str]:
     """(digest of the description alone, digest of the library code behind it)."""
     return sha(description), library_digest(modules_of(description))
-
-
-def describe_call(function: Callable, *arguments: Any) -> str:
-    return f"{describe(function)}({', '.join(map(describe, arguments))})"

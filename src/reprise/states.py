@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ class States:
     def stacked(self, step: int | None = None) -> Tensor:
         """All members at one step as (*axes, P); they must have the same layout and fill the grid."""
         shape = tuple(len(values) for values in self.coords.values())
-        if len(set(self.layouts.values())) != 1 or len(self.members) != _product(shape):
+        if len(set(self.layouts.values())) != 1 or len(self.members) != math.prod(shape):
             raise ValueError(
                 "states.stacked: members differ in shape or the grid has holes; use sel() or map()"
             )
@@ -159,10 +160,3 @@ def _position(axis: str, values: list, value: Any) -> int:
     if value in values:
         return values.index(value)
     raise ValueError(f"{axis}: {value!r} is not on the axis; it has {values}")
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for n in shape:
-        product *= n
-    return product

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..arguments import positive
 from ..streams import Stream
 from .mlp import MLP
-from .model import Model, positive
+from .model import Model
 
 
 class EmbeddingMLP(Model):

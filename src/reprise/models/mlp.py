@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import choose, whole
 from ..streams import Stream
 from .activations import ACTIVATIONS
-from .model import Linear, Model, choose, whole
+from .model import Linear, Model
 
 NORMS = (None, "layer", "layer-affine")
 INITS = ("torch", "he", "normal")

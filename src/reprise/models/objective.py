@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..arguments import choose
 from ..streams import Stream
-from .model import Model, choose
+from .model import Model
 
 
 class Objective(Model):

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import choose, positive
 from ..streams import Stream
-from .model import Model, choose, positive
+from .model import Model
 
 NORMS = (None, "group")
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from ..arguments import choose, positive, whole
 from ..streams import Stream
 from .activations import ACTIVATIONS
 from .attention import Attention
 from .blocks import Block, MLPBlock, Norm, Table, normed
-from .model import Linear, Model, choose, positive, whole
+from .model import Linear, Model
 
 NORMS = (None, "layer", "rms")
 PLACEMENTS = ("pre", "post", "pre-post")

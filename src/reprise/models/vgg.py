@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import choose, positive
 from ..streams import Stream
 from .activations import ACTIVATIONS
-from .model import Model, choose, positive
+from .model import Model
 from .resnet import draw_convolutional, zero
 
 PLAN = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

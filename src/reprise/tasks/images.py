@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.model import choose
+from ..arguments import choose
 from ..streams import Stream
 from .files import cifar10, data_folder, mnist
 from .pictures import Pictures

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from ..models.model import choose, positive
+from ..arguments import choose, positive
 from ..streams import Stream
 from .losses import squared
 from .task import Task
@@ -102,10 +102,10 @@ class InContextRegression(Task):
         """Mean over sequences and pairs of (f - y)^2; outputs (n, K) or (n, K, 1)."""
         return squared(outputs, batch["targets"], half=False, reduction="mean")
 
-    def ridge(self, batch: dict[str, Tensor], variance: float | Tensor | None = None) -> Tensor:
+    def ridge(self, batch: dict[str, Tensor]) -> Tensor:
         """Posterior mean of y_k for w ~ N(0, I), from the k - 1 pairs before: ridge regression.
 
-        w_k = (X^T X + variance I)^-1 X^T y; variance: default the noise of the task.
+        w_k = (X^T X + noise I)^-1 X^T y.
 
         Returns:
             predictions (n, K) float64.
@@ -114,7 +114,7 @@ class InContextRegression(Task):
         gram = _before(x.unsqueeze(-1) * x.unsqueeze(-2))
         moment = _before(x * y.unsqueeze(-1))
         eye = torch.eye(self.dimension, dtype=torch.float64, device=x.device)
-        w = torch.linalg.solve(gram + (self.noise if variance is None else variance) * eye, moment)
+        w = torch.linalg.solve(gram + self.noise * eye, moment)
         return (w * x).sum(-1)
 
     def posterior_mean(self, batch: dict[str, Tensor], data: dict[str, Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..models.model import choose
+from ..arguments import choose
 from ..streams import Stream
 from .losses import accuracy, cross_entropy
 from .task import Task

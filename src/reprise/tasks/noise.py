@@ -32,10 +32,10 @@ class Changed(Task):
 
 
 @dataclass(frozen=True)
-class LabelNoise(Changed):
-    """With probability `share` a training target is a uniformly drawn wrong class, redrawn at every visit.
+class WrongLabels(Changed):
+    """A task whose training targets are classes, int64, of which a share is wrong.
 
-    The targets of the task are classes, int64. `share` may differ between members of a stack.
+    `share` may differ between members of a stack.
     """
 
     share: float = 0.0
@@ -44,6 +44,11 @@ class LabelNoise(Changed):
     def __post_init__(self):
         if not 0 <= self.share <= 1:
             raise ValueError(f"share: expected a number from 0 to 1, got {self.share!r}")
+
+
+@dataclass(frozen=True)
+class LabelNoise(WrongLabels):
+    """With probability `share` a training target is a uniformly drawn wrong class, redrawn at every visit."""
 
     def data(self, stream: Stream) -> dict[str, Any]:
         """The data of the task and "label_noise", the share."""
@@ -60,12 +65,27 @@ class LabelNoise(Changed):
 
 
 @dataclass(frozen=True)
+class SmoothedLabels(WrongLabels):
+    """Training classes become probabilities: 1 - share for the class, share / (classes - 1) for others.
+
+    This is the mean of `LabelNoise` over its draws: the same mean gradient without the noise.
+    """
+
+    def data(self, stream: Stream) -> dict[str, Any]:
+        """The data of the task, its training targets (n, classes) float64."""
+        data = self.task.data(stream)
+        classes = self.task.classes
+        one_hot = torch.nn.functional.one_hot(data["train"]["targets"], classes).to(torch.float64)
+        soft = one_hot * (1 - self.share) + (1 - one_hot) * self.share / (classes - 1)
+        return {**data, "train": {**data["train"], "targets": soft}}
+
+
+@dataclass(frozen=True)
 class TargetNoise(Changed):
     """Normal noise of standard deviation `deviation` on real-valued training targets, redrawn at every visit.
 
     frozen: draw it once, with the data, as the control that is not gradient noise. `deviation` may differ
-        between
-    members of a stack.
+    between members of a stack.
     """
 
     deviation: float = 0.0
@@ -93,26 +113,3 @@ class TargetNoise(Changed):
         targets = batch["targets"]
         noise = stream.normal("target noise", tuple(targets.shape), targets.dtype)
         return {**batch, "targets": targets + data["target_noise"] * noise}
-
-
-@dataclass(frozen=True)
-class SmoothedLabels(Changed):
-    """Training classes become probabilities: 1 - share for the class, share / (classes - 1) for others.
-
-    This is the mean of `LabelNoise` over its draws: the same mean gradient without the noise.
-    """
-
-    share: float = 0.0
-    varying: ClassVar[tuple[str, ...]] = ("share",)
-
-    def __post_init__(self):
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share: expected a number from 0 to 1, got {self.share!r}")
-
-    def data(self, stream: Stream) -> dict[str, Any]:
-        """The data of the task, its training targets (n, classes) float64."""
-        data = self.task.data(stream)
-        classes = self.task.classes
-        one_hot = torch.nn.functional.one_hot(data["train"]["targets"], classes).to(torch.float64)
-        soft = one_hot * (1 - self.share) + (1 - one_hot) * self.share / (classes - 1)
-        return {**data, "train": {**data["train"], "targets": soft}}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..models.model import choose
+from ..arguments import choose
 from ..streams import Stream
 from .losses import REDUCTIONS, accuracy, cross_entropy, squared
 from .scaling import SCALINGS, principal_components, scaled

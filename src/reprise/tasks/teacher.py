@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..models.model import choose, positive
+from ..arguments import choose, positive
 from ..streams import Stream
 from .losses import REDUCTIONS, squared
 from .task import Task
