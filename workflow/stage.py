@@ -26,6 +26,7 @@ FOLD = {
     "setup": ("hide-cell", "Setup"),
     "chapter": ("hide-input", "Show how the chapter starts"),
     "figure": ("hide-input", "Show the plotting code"),
+    "view": ("remove-input", ""),
 }
 LONG = 60  # lines; a longer cell is folded
 
@@ -150,16 +151,25 @@ def staged(content: dict[str, Any], result: dict[str, Any], strip: str) -> dict[
         if "keep_output" in tags:
             link_claims(cell, [claim["id"] for claim in result["claims"]])
         if "figure" in tags:
-            # Each output would become a figure of its own with the same name: only the image is one.
-            cell["outputs"] = [out for out in cell["outputs"] if "image/png" in out.get("data", {})]
-            if len(cell["outputs"]) != 1:
-                raise ValueError(
-                    f"a cell tagged figure shows one figure, not {len(cell['outputs'])}: {cell['id']}"
-                )
+            one_picture(cell)
         cells.append(cell)
         if len(cells) == 1:
             cells.append(markdown("strip", strip))
     return content | {"cells": cells}
+
+
+def one_picture(cell: dict[str, Any]) -> None:
+    """Leave one output with one image: SVG where the figure is light enough to have it, else PNG.
+
+    Raises ValueError unless the cell shows one figure.
+    """
+    # Each output would become a figure of its own with the same name: only the image is one.
+    cell["outputs"] = [out for out in cell["outputs"] if "image/png" in out.get("data", {})]
+    if len(cell["outputs"]) != 1:
+        raise ValueError(f"a cell tagged figure shows one figure, not {len(cell['outputs'])}: {cell['id']}")
+    data = cell["outputs"][0]["data"]
+    kept = "image/svg+xml" if "image/svg+xml" in data else "image/png"
+    cell["outputs"][0]["data"] = {kept: data[kept]}
 
 
 def markdown(name: str, source: str) -> dict[str, Any]:
