@@ -261,7 +261,7 @@ def test_the_built_book_reads_without_a_network(executed):
     assert faults(html) == []
     text = (html / "notebooks/tiny-decay.html").read_text()
     assert 'alt="A falling curve."' in text and "Show the plotting code" in text
-    assert "mathjax/tex-chtml.js" in text and (html / "_static/mathjax/tex-chtml.js").exists()
+    assert "mathjax/startup.js" in text and (html / "_static/mathjax/input/tex.js").exists()
     assert '<span class="verdict verdict-partly">1 partly</span>' in text
     assert 'property="og:description" content="Does it decay? 1 reproduced, 1 partly."' in text
     assert re.search(r'property="og:image" content="https://[\w.-]+/\w+/_images/tiny-decay.png"', text)

@@ -212,6 +212,7 @@ def test_a_view_refuses_what_it_cannot_show():
 
 def test_a_light_figure_is_svg_and_a_heavy_one_is_not():
     figure = draw_curves().figure
+    figure.draw_without_rendering()  # the layout settles
     text = light_svg(figure)
     assert text.startswith("<?xml") and text == light_svg(figure) and fg.INK in text
     ax = fg.plane([rng.normal(size=(20_000, 2))], joined=False)

@@ -8,13 +8,16 @@ A third argument names another builder: epub, linkcheck.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from slim import slim
 
 
 def render(stage: Path, html: Path, builder: str = "html") -> None:
@@ -33,7 +36,7 @@ def render(stage: Path, html: Path, builder: str = "html") -> None:
         raise SystemExit(done.returncode)
     shutil.rmtree(html, ignore_errors=True)
     if builder == "html":
-        slim(work / "_build/html")
+        slim(work / "_build/html", stage / "_generated/notebooks")
     (work / "_build" / builder).rename(html)
     shutil.rmtree(work)
 
@@ -50,16 +53,6 @@ def plain(stage: Path) -> Path:
     path = stage / "_config.plain.yml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
-
-
-def slim(html: Path) -> None:
-    """Drop what no page needs: a script of 1.5 MB that draws the icons which a font draws as well."""
-    script = re.compile(r"\s*<(script|link)[^>]*scripts/fontawesome\.js[^>]*>(</script>)?")
-    for page in html.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        page.write_text(script.sub("", text), encoding="utf-8")
-    for path in [*(html / "_static/scripts").glob("fontawesome.js*"), *html.glob("_static/**/*.map")]:
-        path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

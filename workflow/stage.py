@@ -40,7 +40,7 @@ def stage(root: Path, target: Path) -> None:
     shutil.copytree(root / "book", target / "book")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(root / name, target / name)
-    (target / "_generated").mkdir()
+    (target / "_generated/notebooks").mkdir(parents=True)
     (target / "notebooks").mkdir()
     addresses = papers(root / "book/references.bib")
     parts, cards, records = {}, {}, {}
@@ -52,6 +52,8 @@ def stage(root: Path, target: Path) -> None:
             parts.setdefault(caption, []).append(result)
             records[slug] = record_dates(root / "data/records" / slug)
             shutil.copy(folder / result["hero"]["file"], target / f"_generated/{slug}.png")
+            # For readers who download it: without outputs, and opened or run as it stands in the repository.
+            shutil.copy(root / f"notebooks/{slug}.ipynb", target / "_generated/notebooks")
             strip = pages.strip(result, addresses.get(slug, ""), len(records[slug]))
             content = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))
             page = json.dumps(staged(content, result, strip))

@@ -1,7 +1,7 @@
 """Interactive views: a figure that was drawn, read back as data that a page can let the reader explore.
 
-A view shows the lines of the figure itself, so picture and view come from one record. The page draws it when a
-reader asks; the picture is what is seen before, in print and without JavaScript.
+A view shows the lines of the figure itself, so picture and view come from one record. The page draws it when
+a reader asks; the picture is what is seen before, in print and without JavaScript.
 """
 
 from __future__ import annotations
