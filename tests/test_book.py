@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, draw_curve, execute_tiny
+from conftest import RESULT, ROOT, draw_curve, execute_tiny
 
 from reprise import notebook
 from reprise.template import repository
@@ -138,6 +139,13 @@ def test_staging(executed):
         "&lt;nothing&gt;" in board and "<p>Check failed: b</p>" in board and "CPU &lt;one thread&gt;" in board
     )
     assert (target / "_generated/tiny-decay.png").read_bytes() == draw_curve()
+
+
+def test_the_status_page_says_what_a_run_needed():
+    row = pages.status({"1 Small": [RESULT | {"title": "T", "peak_mb": 1234}]}, {"tiny-decay": []})
+    assert "31 CPU-seconds" in row and "1,234 MB" in row and "torch 2.13.0" in row and "none yet" in row
+    old = pages.age(["2026-01-01", "2026-01-03"], datetime.date(2026, 1, 13))
+    assert old == "2 files, newest of 2026-01-03, 10 days old at the build"
 
 
 def test_downloads_hold_every_claim(executed):

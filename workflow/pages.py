@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -211,7 +212,7 @@ def _claim_rows(part: str, result: Result, claim: Mapping[str, Any], page: str) 
 
 def status(parts: Mapping[str, Sequence[Result]], records: Mapping[str, Sequence[str]]) -> str:
     """A table of the last run of each chapter; records: slug -> dates of its full-scale records."""
-    names = ("Chapter", "Verdicts", "Run", "Cost", "Device", "Versions", "Full-scale record")
+    names = ("Chapter", "Verdicts", "Run", "Cost", "Memory", "Device", "Versions", "Full-scale record")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = ""
     for result in (result for found in parts.values() for result in found):
@@ -224,9 +225,10 @@ def status(parts: Mapping[str, Sequence[Result]], records: Mapping[str, Sequence
             + (", from a record older than the library" if changed else ""),
             "Cost": f"{cost(result)}, {result['seconds']:.0f} s on the clock, "
             f"{plural(result['members'], 'member')}",
+            "Memory": f"{result['peak_mb']:,} MB" if result.get("peak_mb") else "unknown",
             "Device": escape(result["device_name"]),
             "Versions": escape(", ".join(f"{name} {version}" for name, version in versions.items())),
-            "Full-scale record": escape(f"{len(dates)}, {max(dates)}" if dates else "none yet"),
+            "Full-scale record": age(dates),
         }
         body += (
             f'<tr><th scope="row"><a href="../notebooks/{result["slug"]}.html">'
@@ -239,6 +241,15 @@ def status(parts: Mapping[str, Sequence[Result]], records: Mapping[str, Sequence
         f'<table class="scoreboard status"><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
         "</table></div>\n"
     )
+
+
+def age(dates: Sequence[str], today: datetime.date | None = None) -> str:
+    """The number of full-scale records, the date of the newest, and its age on the day of the build."""
+    if not dates:
+        return "none yet"
+    newest = datetime.date.fromisoformat(max(dates)[:10])
+    days = ((today or datetime.datetime.now(datetime.UTC).date()) - newest).days
+    return f"{plural(len(dates), 'file')}, newest of {newest}, {plural(days, 'day')} old at the build"
 
 
 def _check_row(check: Mapping[str, Any]) -> str:

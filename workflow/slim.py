@@ -1,8 +1,8 @@
 """Make a built book light: what no page needs goes, what every page loads gets small.
 
 No page changes its look: styles for classes that no page and no script names go, and with them their icons
-from the icon fonts; pictures are stored with a palette where the eye cannot tell; a notebook to download is the
-one of the repository.
+from the icon fonts; pictures are stored with a palette where the eye cannot tell; a notebook to download is
+the one of the repository.
 """
 
 from __future__ import annotations
