@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import datetime
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,9 +15,11 @@ import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from conftest import RESULT, ROOT, draw_curve, execute_tiny
+from PIL import Image
 
 from reprise import notebook
 from reprise.template import repository
@@ -23,6 +27,7 @@ from reprise.template import repository
 sys.path.insert(0, str(ROOT / "workflow"))
 import docstrings  # noqa: E402
 import pages  # noqa: E402
+import slim  # noqa: E402
 import stage  # noqa: E402
 from repository import addresses, mentions  # noqa: E402
 
@@ -93,6 +98,45 @@ def test_links_of_the_front_pages_lead_somewhere(page):
     text = (ROOT / page).read_text()
     targets = re.findall(r"\]\((?!https?:)([^)#\s]+)", text) + re.findall(r'src="(?!https?:)([^"]+)"', text)
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_launchers_name_what_exists():
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    target = container["postCreateCommand"].removeprefix("make ")
+    assert f"\n{target}:" in (ROOT / "Makefile").read_text()
+    environment = yaml.safe_load((ROOT / "binder/environment.yml").read_text())
+    assert any(str(name).startswith("pytorch") for name in environment["dependencies"])
+    build = ROOT / "binder/postBuild"
+    assert os.access(build, os.X_OK) and "pip install" in build.read_text()
+    assert subprocess.run(["bash", "-n", build]).returncode == 0
+
+
+def test_linkcheck_says_in_one_line_that_there_is_no_network(tmp_path):
+    environment = os.environ | dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    command = [sys.executable, ROOT / "workflow/render.py", tmp_path, tmp_path / "links", "linkcheck"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and done.stderr.startswith("linkcheck needs a network: https://arxiv.org")
+    assert done.stderr.count("\n") == 1
+
+
+def test_styles_icons_and_pictures_are_made_light_without_a_change(tmp_path):
+    css = (
+        '@charset "UTF-8";.used,.unused:hover{color:red}.gone>p{x:y}@media print{.gone{a:b}}'
+        "@media (width>9px){.used:not(.gone){c:d}}@font-face{font-family:F}html[data-x] p{e:f}"
+    )
+    assert slim.pruned(css, {"used"}) == (
+        '@charset "UTF-8";.used{color:red}@media (width>9px){.used:not(.gone){c:d}}'
+        "@font-face{font-family:F}html[data-x] p{e:f}"
+    )
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 4), dtype=np.uint8)
+    path = tmp_path / "noise.png"
+    Image.fromarray(noise).save(path)
+    slim.repack(path)
+    assert (np.asarray(Image.open(path)) == noise).all()  # a palette would change it
+    path.write_bytes(draw_curve())
+    slim.repack(path)
+    before, after = (np.asarray(Image.open(p).convert("RGBA")) for p in (io.BytesIO(draw_curve()), path))
+    assert (before == after).all() and path.stat().st_size <= len(draw_curve())
 
 
 # --- pages made from results

@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import yaml
 
@@ -22,11 +24,14 @@ from slim import slim
 
 def render(stage: Path, html: Path, builder: str = "html") -> None:
     """Build `html` from `stage`. Raises SystemExit with the exit status of a build that fails."""
+    if builder == "linkcheck":
+        reach("https://arxiv.org")
     work = html.with_name(f"{html.name}.partial")
     # Emptied first: an incremental build keeps stale pages.
     shutil.rmtree(work, ignore_errors=True)
     command = [Path(sys.executable).parent / "jupyter-book", "build", stage, "--path-output", work]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}  # for the extension docstrings.py
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]  # the extensions are found here
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     if builder == "html":
         command += ["-W", "-n", "--keep-going"]
     else:
@@ -39,6 +44,16 @@ def render(stage: Path, html: Path, builder: str = "html") -> None:
         slim(work / "_build/html", stage / "_generated/notebooks")
     (work / "_build" / builder).rename(html)
     shutil.rmtree(work)
+
+
+def reach(address: str) -> None:
+    """Raises SystemExit with one line if an address does not answer: then no link of the book would."""
+    try:
+        urlopen(Request(address, method="HEAD"), timeout=10)
+    except HTTPError:
+        pass  # it answered
+    except OSError as error:
+        raise SystemExit(f"linkcheck needs a network: {address} does not answer ({error})") from None
 
 
 def plain(stage: Path) -> Path:

@@ -228,4 +228,7 @@ def colab(root: Path, slug: str) -> str:
 
 
 if __name__ == "__main__":
-    stage(Path.cwd(), Path(sys.argv[1]))
+    try:
+        stage(Path.cwd(), Path(sys.argv[1]))
+    except notebook.UsageError as error:
+        sys.exit(f"the book needs its chapters executed: {error}")
