@@ -128,6 +128,12 @@ def test_styles_icons_and_pictures_are_made_light_without_a_change(tmp_path):
         '@charset "UTF-8";.used{color:red}@media (width>9px){.used:not(.gone){c:d}}'
         "@font-face{font-family:F}html[data-x] p{e:f}"
     )
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "page.html").write_text('<p class="used">')
+    sheet = tmp_path / "_static/theme.css"
+    sheet.write_text("/*! Licence, by X.org */.used{a:b}/* note { */.gone{c:d}")
+    slim.styles(tmp_path)
+    assert sheet.read_text() == ".used{a:b}/*! Licence, by X.org */"
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 4), dtype=np.uint8)
     path = tmp_path / "noise.png"
     Image.fromarray(noise).save(path)

@@ -44,8 +44,10 @@ def styles(html: Path) -> None:
             words |= set(re.findall(r"[A-Za-z_][\w-]*", path.read_text(encoding="utf-8")))
     for path in [*html.glob("_static/styles/*.css"), *html.glob("_static/*.css")]:
         if path.name != "custom.css":
-            css = re.sub(r"/\*(?!!).*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
-            path.write_text(pruned(css, words), encoding="utf-8")
+            css = path.read_text(encoding="utf-8")
+            comment = re.compile(r"/\*.*?\*/", re.DOTALL)
+            licences = [text for text in comment.findall(css) if text.startswith("/*!")]
+            path.write_text("".join([pruned(comment.sub("", css), words), *licences]), encoding="utf-8")
 
 
 def pruned(css: str, words: set[str]) -> str:
