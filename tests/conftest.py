@@ -142,7 +142,7 @@ def make_tiny(root: Path) -> Path:
     (root / "book/scoreboard.md").write_text(
         "# Scoreboard\n\n## All claims\n\n<!-- generated: scoreboard -->\n"
     )
-    (root / "book/bibliography.md").write_text("# Bibliography\n\n```{bibliography}\n:all:\n```\n")
+    (root / "book/bibliography.md").write_text("# Bibliography\n\n<!-- generated: bibliography -->\n")
     (root / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nparts:\n"
         "  - caption: Start\n    chapters:\n      - file: book/scoreboard\n      - file: book/bibliography\n"

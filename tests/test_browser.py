@@ -382,3 +382,63 @@ def test_the_whole_book_stays_small(site):
 
 def read(html, slug):
     return (html / f"notebooks/{slug}.html").read_text()
+
+
+def test_papers_and_chapters_link_to_each_other(page, site):
+    html, address = site
+    page.goto(f"{address}/book/bibliography.html")
+    for chapter in sorted((html / "notebooks").glob("*.html")):
+        assert page.locator(f".reproduced a[href$='notebooks/{chapter.name}']").count() == 1
+    page.goto(f"{address}/notebooks/{chapter.name}")
+    note = page.locator("aside.footnote, dl.footnote, .footnote").first
+    back = note.locator("a.fn-backref, .fn-backref, .backrefs a, a[role=doc-backlink]").first
+    start = page.locator(back.get_attribute("href"))
+    assert start.is_visible() and start.get_attribute("href").lstrip("#") in note.evaluate(
+        "(e) => [e.id, ...[...e.querySelectorAll('[id]')].map((inner) => inner.id)]"
+    )
+
+
+def test_equations_and_figures_have_numbers_and_references_lead_to_them(page, site):
+    html, address = site
+    for chapter in sorted((html / "notebooks").glob("*.html")):
+        page.goto(f"{address}/notebooks/{chapter.name}")
+        numbers = page.locator("figcaption .caption-number").all_text_contents()
+        assert numbers and all(re.fullmatch(r"Fig\. \d+\s*", number) for number in numbers)
+        assert page.locator("div.math .eqno").count() == page.locator("div.math[id]").count() > 0
+        wrong = page.eval_on_selector_all(
+            "a.reference.internal[href^='#']:has(.std-numref), a.reference.internal[href^='#equation']",
+            "all => all.filter((a) => !document.getElementById(a.hash.slice(1))).map((a) => a.hash)",
+        )
+        assert wrong == []
+    assert page.locator("a.reference.internal[href^='#equation']").count() > 0
+
+
+def test_the_book_has_a_face_of_its_own(page, site):
+    html, address = site
+    page.goto(f"{address}/book/index.html")
+    icon = page.get_attribute("link[rel=icon]", "href")
+    assert icon.endswith("favicon.svg") and (html / "book" / icon).exists()
+    assert page.locator(".navbar-brand img").first.get_attribute("src").endswith("wordmark.svg")
+    assert page.get_attribute("meta[property='og:image']", "content").startswith("https://")
+
+
+def test_the_page_for_nothing_leads_back_from_any_depth(page, site):
+    html, address = site
+    text = (html / "404.html").read_text()
+    page.route(
+        "**/nowhere.html", lambda route: route.fulfill(status=404, body=text, content_type="text/html")
+    )
+    for place in ("nowhere.html", "book/nowhere.html", "notebooks/nowhere.html"):
+        page.goto(f"{address}/{place}")
+        assert page.evaluate("[...document.links].map((a) => a.href)") == [
+            f"{address}/{name}" for name in ("book/index.html", "book/scoreboard.html", "search.html")
+        ]
+
+
+def test_print_leaves_out_what_only_a_screen_can_use(page, site):
+    html, address = site
+    page.goto(f"{address}/notebooks/{sorted((html / 'notebooks').glob('*.html'))[0].name}")
+    assert page.locator(".copy-command").first.is_visible()
+    page.emulate_media(media="print")
+    assert not page.locator(".copy-command").first.is_visible()
+    assert page.locator("table.claims").is_visible() and page.locator("figure img").first.is_visible()

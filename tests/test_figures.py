@@ -190,7 +190,7 @@ def test_a_view_holds_the_lines_of_its_figure():
     top, bottom = view.spec["panels"]
     assert top["y"]["log"] and not bottom["y"]["log"] and top["title"] == "loss"
     assert top["spans"] == bottom["spans"] == [[80, 180]]
-    assert top["box"][2] > bottom["box"][3]
+    assert top["box"][2] > bottom["box"][3] and bottom["x"]["ticks"] and not top["x"]["ticks"]
     assert "<" not in view.to_json() and json.loads(view.to_json()) == view.spec
 
 

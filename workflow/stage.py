@@ -64,6 +64,7 @@ def stage(root: Path, target: Path) -> None:
         "totals": pages.totals([result for found in parts.values() for result in found]),
         "scoreboard": pages.scoreboard(parts),
         "status": pages.status(parts, records),
+        "bibliography": pages.bibliography(parts),
         "gallery": "\n".join(
             f"### {caption}\n\n{pages.gallery([cards[slug] for slug in slugs])}"
             for caption, slugs in notebook.parts(root).items()

@@ -14,7 +14,12 @@ function load() {
   return plotly;
 }
 
-const show = (value) => (value === null || value === undefined ? "none" : Number(value.toPrecision(4)).toString());
+function show(value) {
+  if (value === null || value === undefined) return "none";
+  const short = Number(value.toPrecision(4));
+  return short !== 0 && Math.abs(short) < 1e-3 ? short.toExponential() : String(short);
+}
+const axisId = (axis, p) => (p ? `${axis}${p + 1}` : axis); // Plotly calls the first ones x and y
 const inkOf = (element) => getComputedStyle(element).color;
 
 function traces(spec) {
@@ -27,13 +32,14 @@ function traces(spec) {
       name: line.name,
       showlegend: line.legend,
       legendgroup: line.name,
-      xaxis: `x${p + 1}`,
-      yaxis: `y${p + 1}`,
+      xaxis: axisId("x", p),
+      yaxis: axisId("y", p),
       line: { color: line.color, width: line.width, dash: line.dashed ? "dash" : "solid" },
-      marker: { color: line.color, size: 5 },
+      marker: { color: line.color, size: 5, line: { width: 0 } },
       opacity: line.still ? 0.8 : 1,
       hoverinfo: line.still && !line.name ? "skip" : undefined,
-      hovertemplate: line.still && !line.name ? undefined : `${line.name}: %{y:.4~g}<extra></extra>`,
+      hovertemplate: line.still && !line.name ? undefined
+        : `${line.name}: ${spec.slider === "trail" ? "%{x:.4~g}, " : ""}%{y:.4~g}<extra></extra>`,
     })),
   );
 }
@@ -41,14 +47,17 @@ function traces(spec) {
 function layout(spec, element) {
   const ink = inkOf(element);
   const many = spec.slider === "cursor";
+  const names = spec.panels.flatMap((panel) => panel.lines).filter((line) => line.legend).map((line) => line.name);
+  const wide = names.reduce((sum, name) => sum + 50 + 7 * name.length, 0);
+  const legendRows = Math.ceil(wide / Math.max(element.clientWidth - 40, 200));
   const found = {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: ink, size: 12, family: getComputedStyle(element).fontFamily },
-    margin: { l: 10, r: 10, t: 34, b: 10 },
+    margin: { l: 10, r: 10, t: 22 + 20 * legendRows, b: 10 },
     hovermode: many ? "x unified" : "closest",
     hoverlabel: { bgcolor: getComputedStyle(document.body).backgroundColor, font: { color: ink } },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
+    legend: { orientation: "h", x: 0, yref: "container", y: 1, yanchor: "top", bgcolor: "rgba(0,0,0,0)" },
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     shapes: [],
     annotations: [],
@@ -56,18 +65,18 @@ function layout(spec, element) {
   spec.panels.forEach((panel, p) => {
     const [left, right, low, high] = panel.box;
     for (const [axis, domain, other] of [["x", [left, right], "y"], ["y", [low, high], "x"]]) {
-      const { label, log, range } = panel[axis];
-      found[`${axis}axis${p + 1}`] = {
-        domain, anchor: `${other}${p + 1}`, automargin: true,
+      const { label, log, range, ticks } = panel[axis];
+      found[axisId(`${axis}axis`, p)] = {
+        domain, anchor: axisId(other, p), automargin: true,
         type: log ? "log" : "linear", range: log ? range.map(Math.log10) : range,
         title: { text: label, standoff: 6 }, gridcolor: "rgba(128,128,128,0.25)", zeroline: false,
-        linecolor: ink, ticks: "outside", tickcolor: ink, nticks: 6, exponentformat: "power",
-        matches: axis === "x" && many && p > 0 && sameColumn(spec, p) ? "x1" : undefined,
+        linecolor: ink, showticklabels: ticks, ticks: ticks ? "outside" : "", tickcolor: ink, nticks: 6, exponentformat: "power",
+        matches: axis === "x" && many && p > 0 && sameColumn(spec, p) ? "x" : undefined,
       };
     }
     for (const [from, to] of panel.spans) {
       found.shapes.push({
-        type: "rect", xref: `x${p + 1}`, yref: `y${p + 1} domain`, x0: from, x1: to, y0: 0, y1: 1,
+        type: "rect", xref: axisId("x", p), yref: `${axisId("y", p)} domain`, x0: from, x1: to, y0: 0, y1: 1,
         fillcolor: "rgba(128,128,128,0.25)", line: { width: 0 }, layer: "below",
       });
     }
@@ -94,14 +103,14 @@ function cursor(spec, plot) {
     name,
     at(k) {
       const lines = spec.panels.map((panel, p) => ({
-        type: "line", xref: `x${p + 1}`, yref: `y${p + 1} domain`, x0: xs[k], x1: xs[k], y0: 0, y1: 1,
+        type: "line", xref: axisId("x", p), yref: `${axisId("y", p)} domain`, x0: xs[k], x1: xs[k], y0: 0, y1: 1,
         line: { color: inkOf(plot), width: 1.5, dash: "dot" },
       }));
       window.Plotly.relayout(plot, { shapes: [...base, ...lines] });
       const read = spec.panels.map((panel) => {
         const values = panel.lines.filter((line) => line.name && (!line.still || line.legend)).map((line) => {
           const near = line.x.reduce((best, x, i) => (Math.abs(x - xs[k]) < Math.abs(line.x[best] - xs[k]) ? i : best), 0);
-          return `${line.name} ${show(line.y[near])}`;
+          return line.name === panel.title ? show(line.y[near]) : `${line.name} ${show(line.y[near])}`;
         });
         return `${panel.title || panel.y.label}: ${values.join(", ")}`;
       });
@@ -142,7 +151,7 @@ function explore(view, figure) {
   box.className = "view-box";
   box.append(button);
   figure.querySelector("figcaption").before(box);
-  let panel;
+  let panel; // made when the view is opened first
 
   async function open() {
     button.disabled = true;

@@ -16,7 +16,7 @@ INK = "#808080"
 PALETTE = ("#2f6fe4", "#e8590c", "#23976a", "#cf5fb4", "#b07d00", "#7b3fd1")
 RAMP = ("#2f6fe4", "#8a5fd0", "#cf4f8f", "#e8590c", "#b88714")
 WIDTH = 6.4
-SVG_LIMIT = 100_000  # characters; a heavier figure is a picture of pixels
+SVG_LIMIT = 64_000  # characters; a heavier figure is a picture of pixels
 
 
 def settings() -> dict[str, Any]:

@@ -71,6 +71,7 @@ def _panel(ax: Any, slider: str) -> dict[str, Any]:
                 "label": axis.get_label_text(),
                 "log": axis.get_scale() == "log",
                 "range": _rounded(axis.get_view_interval()),
+                "ticks": any(tick.label1.get_visible() for tick in axis.get_major_ticks()),
             }
             for name, axis in (("x", ax.xaxis), ("y", ax.yaxis))
         },
