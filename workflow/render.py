@@ -64,6 +64,8 @@ def plain(stage: Path) -> Path:
     sphinx["extensions"] = [name for name in sphinx["extensions"] if name != "sphinx_book_theme"]
     sphinx |= {"html_theme": "basic", "html_theme_options": {}, "html_extra_path": []}
     sphinx |= {"project": config["title"], "epub_basename": config["title"].lower()}
+    sphinx["extensions"].append("mathml")
+    sphinx["html_math_renderer"] = "mathml"
     config["sphinx"]["recursive_update"] = False
     path = stage / "_config.plain.yml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
