@@ -19,6 +19,7 @@ from reprise.claims import Claim
 from reprise.cli import main
 from reprise.notebook import read_cells
 from reprise.verdict_table import ClaimsTable
+from reprise.views import View
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -96,6 +97,10 @@ axes.plot(record["curve"].values.T)
 chapter.hero(figure, "A curve that falls towards zero and stays there.");
 """
 
+VIEW = """\
+View(axes, of="tiny-decay-hero", title="The curve, step by step")
+"""
+
 CLAIMS = """\
 check = Check("last value", last, "<", 0.1)
 chapter.claim("C1", "The curve |c| decays, c < 1", paper="2^-n", checks=[check])
@@ -133,7 +138,8 @@ def tiny_cells() -> list[dict]:
     caption = {"name": "tiny-decay-hero", "caption": "It falls. Not in the paper."}
     imports = (
         "import matplotlib.pyplot as plt\nimport numpy as np\n\n"
-        "from reprise import Chapter, Sweep\nfrom reprise.checks import Check"
+        "from reprise import Chapter, Sweep\nfrom reprise.checks import Check\n"
+        "from reprise.views import View"
     )
     return [
         markdown("# Tiny decay\n\nA test, {footcite}`tiny-decay`. One curve."),
@@ -146,6 +152,7 @@ def tiny_cells() -> list[dict]:
         code(EXPERIMENT),
         markdown("## Results"),
         code(FIGURE, "figure", image={"alt": "A falling curve.", "classes": "dark-light"}, figure=caption),
+        code(VIEW, "view"),
         markdown("## Claims"),
         code(CLAIMS, "keep_output"),
         code('chapter.finish({"C1": "reproduced"})', "expected"),
@@ -176,7 +183,7 @@ def make_tiny(root: Path) -> Path:
     (root / "book/scoreboard.md").write_text(
         "# Scoreboard\n\n## All claims\n\n<!-- generated: scoreboard -->\n"
     )
-    (root / "book/bibliography.md").write_text("# Bibliography\n\n```{bibliography}\n:all:\n```\n")
+    (root / "book/bibliography.md").write_text("# Bibliography\n\n<!-- generated: bibliography -->\n")
     (root / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nparts:\n"
         "  - caption: Start\n    chapters:\n      - file: book/scoreboard\n      - file: book/bibliography\n"
@@ -232,6 +239,16 @@ def draw_curve() -> bytes:
     return file.getvalue()
 
 
+def curve_view() -> View:
+    """The falling curve as an interactive view."""
+    from matplotlib.figure import Figure
+
+    ax = Figure(figsize=(4, 2)).subplots()
+    ax.plot([1000 * 0.95**x for x in range(100)], label="curve")
+    ax.set_xlabel("step")
+    return View(ax, of="tiny-decay-hero", title="The curve, step by step")
+
+
 def execute_tiny(root: Path) -> None:
     """Put results into a tiny checkout as if its chapter had been executed, with two claims."""
     cells = tiny_cells()
@@ -241,6 +258,7 @@ def execute_tiny(root: Path) -> None:
         output | {"data": {"text/plain": "[<Line2D>]"}},
         output | {"data": {"image/png": base64.b64encode(draw_curve()).decode(), "text/plain": "<Figure>"}},
     ]
+    tagged["view"]["outputs"] = [output | {"data": {"text/html": curve_view()._repr_html_()}}]
     check = Check("last value", 0.05, "<", 0.1)
     table = ClaimsTable([Claim(claim["id"], claim["title"], "2^-n", [check]) for claim in RESULT["claims"]])
     tagged["keep_output"]["outputs"] = [output | {"data": {"text/html": table._repr_html_()}}]

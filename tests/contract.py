@@ -129,6 +129,9 @@ def figures(cells: list[Cell], path: Path, root: Path) -> Iterator[str]:
     names = [cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for _, cell in shown]
     if len(set(names)) != len(names):
         yield "figure names differ"
+    for number, cell in enumerate(cells, 1):
+        if "view" in cell.tags and not any(f'of="{name}"' in cell.source for name in names):
+            yield f"the view in cell {number} names its figure: of=..."
     if not any("chapter.hero(" in cell.source for cell in cells):
         yield "one figure is the hero: chapter.hero(figure, alt)"
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import datetime
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,9 +15,11 @@ import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, draw_curve, execute_tiny
+from conftest import RESULT, ROOT, draw_curve, execute_tiny
+from PIL import Image
 
 from reprise import notebook
 from reprise.template import repository
@@ -22,6 +27,7 @@ from reprise.template import repository
 sys.path.insert(0, str(ROOT / "workflow"))
 import docstrings  # noqa: E402
 import pages  # noqa: E402
+import slim  # noqa: E402
 import stage  # noqa: E402
 from repository import addresses, mentions  # noqa: E402
 
@@ -94,6 +100,51 @@ def test_links_of_the_front_pages_lead_somewhere(page):
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
+def test_the_launchers_name_what_exists():
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    target = container["postCreateCommand"].removeprefix("make ")
+    assert f"\n{target}:" in (ROOT / "Makefile").read_text()
+    environment = yaml.safe_load((ROOT / "binder/environment.yml").read_text())
+    assert any(str(name).startswith("pytorch") for name in environment["dependencies"])
+    build = ROOT / "binder/postBuild"
+    assert os.access(build, os.X_OK) and "pip install" in build.read_text()
+    assert subprocess.run(["bash", "-n", build]).returncode == 0
+
+
+def test_linkcheck_says_in_one_line_that_there_is_no_network(tmp_path):
+    environment = os.environ | dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    command = [sys.executable, ROOT / "workflow/render.py", tmp_path, tmp_path / "links", "linkcheck"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and done.stderr.startswith("linkcheck needs a network: https://arxiv.org")
+    assert done.stderr.count("\n") == 1
+
+
+def test_styles_icons_and_pictures_are_made_light_without_a_change(tmp_path):
+    css = (
+        '@charset "UTF-8";.used,.unused:hover{color:red}.gone>p{x:y}@media print{.gone{a:b}}'
+        "@media (width>9px){.used:not(.gone){c:d}}@font-face{font-family:F}html[data-x] p{e:f}"
+    )
+    assert slim.pruned(css, {"used"}) == (
+        '@charset "UTF-8";.used{color:red}@media (width>9px){.used:not(.gone){c:d}}'
+        "@font-face{font-family:F}html[data-x] p{e:f}"
+    )
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "page.html").write_text('<p class="used">')
+    sheet = tmp_path / "_static/theme.css"
+    sheet.write_text("/*! Licence, by X.org */.used{a:b}/* note { */.gone{c:d}")
+    slim.styles(tmp_path)
+    assert sheet.read_text() == ".used{a:b}/*! Licence, by X.org */"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 4), dtype=np.uint8)
+    path = tmp_path / "noise.png"
+    Image.fromarray(noise).save(path)
+    slim.repack(path)
+    assert (np.asarray(Image.open(path)) == noise).all()  # a palette would change it
+    path.write_bytes(draw_curve())
+    slim.repack(path)
+    before, after = (np.asarray(Image.open(p).convert("RGBA")) for p in (io.BytesIO(draw_curve()), path))
+    assert (before == after).all() and path.stat().st_size <= len(draw_curve())
+
+
 # --- pages made from results
 
 
@@ -138,6 +189,13 @@ def test_staging(executed):
         "&lt;nothing&gt;" in board and "<p>Check failed: b</p>" in board and "CPU &lt;one thread&gt;" in board
     )
     assert (target / "_generated/tiny-decay.png").read_bytes() == draw_curve()
+
+
+def test_the_status_page_says_what_a_run_needed():
+    row = pages.status({"1 Small": [RESULT | {"title": "T", "peak_mb": 1234}]}, {"tiny-decay": []})
+    assert "31 CPU-seconds" in row and "1,234 MB" in row and "torch 2.13.0" in row and "none yet" in row
+    old = pages.age(["2026-01-01", "2026-01-03"], datetime.date(2026, 1, 13))
+    assert old == "2 files, newest of 2026-01-03, 10 days old at the build"
 
 
 def test_downloads_hold_every_claim(executed):
@@ -261,7 +319,7 @@ def test_the_built_book_reads_without_a_network(executed):
     assert faults(html) == []
     text = (html / "notebooks/tiny-decay.html").read_text()
     assert 'alt="A falling curve."' in text and "Show the plotting code" in text
-    assert "mathjax/tex-chtml.js" in text and (html / "_static/mathjax/tex-chtml.js").exists()
+    assert "mathjax/startup.js" in text and (html / "_static/mathjax/input/tex.js").exists()
     assert '<span class="verdict verdict-partly">1 partly</span>' in text
     assert 'property="og:description" content="Does it decay? 1 reproduced, 1 partly."' in text
     assert re.search(r'property="og:image" content="https://[\w.-]+/\w+/_images/tiny-decay.png"', text)

@@ -7,10 +7,10 @@ exists, is visited page by page as well. Without a browser the tests are skipped
 from __future__ import annotations
 
 import functools
-import gzip
 import http.server
 import importlib.util
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -184,13 +184,8 @@ def names(html):
 
 
 def weight(html, paths):
-    """Bytes of what a page loaded, text compressed as a web server sends it."""
-    size = 0
-    for path in {path.lstrip("/") for path in paths}:
-        content = (html / path).read_bytes()
-        packed = path.endswith((".html", ".css", ".js", ".svg", ".json"))
-        size += len(gzip.compress(content)) if packed else len(content)
-    return size
+    """Bytes of what a page loaded, as it is: a server that compresses sends a third of it."""
+    return sum((html / path.lstrip("/")).stat().st_size for path in set(paths))
 
 
 def unreadable(page, theme):
@@ -284,3 +279,166 @@ def test_a_command_is_copied(page, site):
     button.click()
     assert page.evaluate("navigator.clipboard.readText()").startswith(f"reprise run {chapter.stem}")
     assert "opied" in button.inner_text()
+
+
+def chapter_with_view(html):
+    """The chapters that carry an interactive view, by name."""
+    found = [
+        path for path in sorted((html / "notebooks").glob("*.html")) if 'class="view"' in path.read_text()
+    ]
+    assert found, "no chapter has an interactive view"
+    return found
+
+
+def opened_view(page, address, chapter):
+    """The figure whose view was opened, reached with the keyboard."""
+    page.goto(f"{address}/notebooks/{chapter.name}")
+    plotly = "performance.getEntriesByType('resource').some((e) => e.name.includes('plotly'))"
+    figure = page.locator("figure:has(.view-box)").first
+    assert figure.locator("img").is_visible() and not page.evaluate(plotly)
+    figure.locator(".view-button").focus()
+    page.keyboard.press("Enter")
+    figure.locator("output").wait_for()
+    page.wait_for_function("document.querySelector('.view-panel output').textContent")
+    assert not figure.locator("img").is_visible() and page.evaluate(plotly)
+    return figure
+
+
+def test_a_view_answers_a_hover_and_a_slider(page, site):
+    html, address = site
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for chapter in chapter_with_view(html):
+        figure = opened_view(page, address, chapter)
+        figure.locator(".view-plot").scroll_into_view_if_needed()
+        box = figure.locator(".nsewdrag").first.bounding_box()
+        for k in range(20):  # over a line of points one has to look for one
+            page.mouse.move(
+                box["x"] + box["width"] * (0.3 + 0.02 * k), box["y"] + box["height"] * 0.04 * (k + 1)
+            )
+            page.wait_for_timeout(60)
+            if texts := figure.locator(".hoverlayer text").all_text_contents():
+                break
+        assert re.search(r"\d", "".join(texts)), chapter.stem
+        output, slider = figure.locator("output"), figure.locator("input[type=range]")
+        before = output.inner_text()
+        slider.focus()
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowRight")
+        at_start = output.inner_text()
+        for _ in range(3):
+            page.keyboard.press("PageUp")
+        assert len({before, at_start, output.inner_text()}) >= 2 and output.inner_text() != at_start
+        assert slider.get_attribute("aria-valuetext") == output.inner_text()
+        assert figure.locator("label").inner_text().strip()
+        figure.locator(".view-button").click()
+        assert figure.locator("img").is_visible() and not figure.locator(".view-panel").is_visible()
+    assert errors == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_an_open_view_is_accessible_and_fits_a_phone(page, site, theme):
+    import axe_playwright_python
+
+    html, address = site
+    for chapter in chapter_with_view(html):
+        page.set_viewport_size(PHONE)
+        opened_view(page, address, chapter)
+        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        page.add_style_tag(content="* { transition: none !important; }")
+        page.wait_for_timeout(300)
+        page.evaluate((Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text())
+        assert [text for impact, text in page.evaluate(AXE) if impact in SERIOUS] == []
+        assert page.evaluate(WIDER) == ""
+        ink = page.evaluate("getComputedStyle(document.querySelector('.view-panel')).color")
+        drawn = page.evaluate("getComputedStyle(document.querySelector('.view-plot .xtick text')).fill")
+        assert drawn == ink
+
+
+def test_without_javascript_the_picture_and_its_words_are_there(browser, site):
+    html, address = site
+    context = browser.new_context(viewport=WIDE, java_script_enabled=False)
+    page = context.new_page()
+    for chapter in chapter_with_view(html):
+        page.goto(f"{address}/notebooks/{chapter.name}")
+        figure = page.locator(f"figure#{chapter.stem}-hero, figure").first
+        assert figure.locator("img").is_visible() and figure.locator("figcaption").is_visible()
+        assert page.locator(".view-button").count() == 0 and not page.locator(".view-note").first.is_visible()
+    context.close()
+
+
+def test_the_whole_book_stays_small(site):
+    """Under 60 MB with 44 chapters, at the size of the chapters that stand; the pages around them stay."""
+    html, _ = site
+    sizes = {path: path.stat().st_size for path in html.rglob("*") if path.is_file()}
+    chapters = [path.stem for path in (html / "notebooks").glob("*.html")]
+    pictures = {name for slug in chapters for name in re.findall(r"_images/([\w.-]+)", read(html, slug))}
+    own = sum(size for path, size in sizes.items() if path.stem in chapters or path.name in pictures)
+    others = sum(sizes.values()) - own
+    whole = others + own / len(chapters) * 44
+    print(f"{len(chapters)} chapters: {sum(sizes.values()) / 1e6:.1f} MB; 44 chapters: {whole / 1e6:.1f} MB")
+    assert whole < 60e6
+
+
+def read(html, slug):
+    return (html / f"notebooks/{slug}.html").read_text()
+
+
+def test_papers_and_chapters_link_to_each_other(page, site):
+    html, address = site
+    page.goto(f"{address}/book/bibliography.html")
+    for chapter in sorted((html / "notebooks").glob("*.html")):
+        assert page.locator(f".reproduced a[href$='notebooks/{chapter.name}']").count() == 1
+    page.goto(f"{address}/notebooks/{chapter.name}")
+    note = page.locator("aside.footnote, dl.footnote, .footnote").first
+    back = note.locator("a.fn-backref, .fn-backref, .backrefs a, a[role=doc-backlink]").first
+    start = page.locator(back.get_attribute("href"))
+    assert start.is_visible() and start.get_attribute("href").lstrip("#") in note.evaluate(
+        "(e) => [e.id, ...[...e.querySelectorAll('[id]')].map((inner) => inner.id)]"
+    )
+
+
+def test_equations_and_figures_have_numbers_and_references_lead_to_them(page, site):
+    html, address = site
+    for chapter in sorted((html / "notebooks").glob("*.html")):
+        page.goto(f"{address}/notebooks/{chapter.name}")
+        numbers = page.locator("figcaption .caption-number").all_text_contents()
+        assert numbers and all(re.fullmatch(r"Fig\. \d+\s*", number) for number in numbers)
+        assert page.locator("div.math .eqno").count() == page.locator("div.math[id]").count() > 0
+        wrong = page.eval_on_selector_all(
+            "a.reference.internal[href^='#']:has(.std-numref), a.reference.internal[href^='#equation']",
+            "all => all.filter((a) => !document.getElementById(a.hash.slice(1))).map((a) => a.hash)",
+        )
+        assert wrong == []
+    assert page.locator("a.reference.internal[href^='#equation']").count() > 0
+
+
+def test_the_book_has_a_face_of_its_own(page, site):
+    html, address = site
+    page.goto(f"{address}/book/index.html")
+    icon = page.get_attribute("link[rel=icon]", "href")
+    assert icon.endswith("favicon.svg") and (html / "book" / icon).exists()
+    assert page.locator(".navbar-brand img").first.get_attribute("src").endswith("wordmark.svg")
+    assert page.get_attribute("meta[property='og:image']", "content").startswith("https://")
+
+
+def test_the_page_for_nothing_leads_back_from_any_depth(page, site):
+    html, address = site
+    text = (html / "404.html").read_text()
+    page.route(
+        "**/nowhere.html", lambda route: route.fulfill(status=404, body=text, content_type="text/html")
+    )
+    for place in ("nowhere.html", "book/nowhere.html", "notebooks/nowhere.html"):
+        page.goto(f"{address}/{place}")
+        assert page.evaluate("[...document.links].map((a) => a.href)") == [
+            f"{address}/{name}" for name in ("book/index.html", "book/scoreboard.html", "search.html")
+        ]
+
+
+def test_print_leaves_out_what_only_a_screen_can_use(page, site):
+    html, address = site
+    page.goto(f"{address}/notebooks/{sorted((html / 'notebooks').glob('*.html'))[0].name}")
+    assert page.locator(".copy-command").first.is_visible()
+    page.emulate_media(media="print")
+    assert not page.locator(".copy-command").first.is_visible()
+    assert page.locator("table.claims").is_visible() and page.locator("figure img").first.is_visible()

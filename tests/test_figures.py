@@ -1,7 +1,10 @@
 """Figures are drawn, are not blank, and read on white and on dark pages."""
 
+import json
+import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import matplotlib
 
@@ -14,8 +17,9 @@ from matplotlib.colors import to_rgb  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 
 from reprise import figures as fg  # noqa: E402
-from reprise.look import _apart  # noqa: E402
+from reprise.look import _apart, light_svg  # noqa: E402
 from reprise.statistics import Interval, slope  # noqa: E402
+from reprise.views import POINTS, View  # noqa: E402
 
 PAGES = ("#ffffff", "#121212")
 rng = np.random.default_rng(0)
@@ -163,3 +167,60 @@ def test_importing_figures_imports_no_plotting():
 'seaborn', 'IPython') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "matplotlib" not in done.stdout and "IPython" not in done.stdout and "scipy" not in done.stdout
+
+
+def drawn(view):
+    return [line for panel in view.spec["panels"] for line in panel["lines"]]
+
+
+def test_a_view_holds_the_lines_of_its_figure():
+    t = np.arange(5000)
+    axes = fg.panels(2, titles=["loss", "norm"])
+    axes[0].plot(t, np.where(t == 777, 5.0, 1e-3), label="Adam")
+    axes[0].set_yscale("log")
+    axes[1].plot(t, t / 7, color=fg.PALETTE[0])
+    axes[1].plot(t, t / 9, color=fg.PALETTE[1])
+    fg.reference(axes[0], 0.5)
+    fg.mark(axes, [100], before=20, after=80)
+    view = View(axes, of="x-hero")
+    loss, limit, norm, other = drawn(view)
+    assert max(loss["y"]) == 5 and loss["x"][loss["y"].index(5)] == 777 and len(loss["x"]) <= POINTS
+    assert limit["still"] and limit["dashed"] and limit["y"] == [0.5, 0.5]
+    assert [line["name"] for line in (loss, norm, other)] == ["Adam", "Adam", "norm"]
+    top, bottom = view.spec["panels"]
+    assert top["y"]["log"] and not bottom["y"]["log"] and top["title"] == "loss"
+    assert top["spans"] == bottom["spans"] == [[80, 180]]
+    assert top["box"][2] > bottom["box"][3] and bottom["x"]["ticks"] and not top["x"]["ticks"]
+    assert "<" not in view.to_json() and json.loads(view.to_json()) == view.spec
+
+
+def test_a_view_of_runs_keeps_every_step():
+    paths = [np.column_stack([np.linspace(-1, 1, 900), rng.uniform(size=900)]) for _ in range(2)]
+    ax = fg.plane(paths, theory=[(-1, 0), (0, 1), (1, 0)], joined=False)
+    runs, theory = drawn(View(ax, of="x-plane", slider="trail"))[:2], drawn(View(ax, of="x-plane"))[-1]
+    assert [len(run["x"]) for run in runs] == [900, 900] and runs[0]["name"] == "run 1"
+    assert runs[0]["dots"] and not runs[0]["width"] and theory["still"]
+
+
+def test_a_view_refuses_what_it_cannot_show():
+    with pytest.raises(ValueError, match='slider: expected "cursor" or "trail"'):
+        View(fg.curves(record(), log="y"), of="x", slider="both")
+    with pytest.raises(ValueError, match="figure: expected a matplotlib figure"):
+        View(3, of="x")
+    ax = fg.plane([rng.normal(size=(20_000, 2))], joined=False)
+    with pytest.raises(ValueError, match="figure: its lines make"):
+        View(ax, of="x", slider="trail")
+
+
+def test_a_light_figure_is_svg_and_a_heavy_one_is_not():
+    def figure():
+        ax = fg.panels(1, titles=["0.015625"])[0]
+        ax.plot(np.sin(np.arange(50) / 3), label="sine")
+        return ax.figure
+
+    text = light_svg(figure())
+    assert text.startswith("<?xml") and text == light_svg(figure()) and fg.INK in text
+    assert ElementTree.fromstring(text).tag.endswith("svg")
+    assert not re.search(r' (d|x|y)="[^"]*\.\d{3}', text) and "scale(0.015625)" in text
+    ax = fg.plane([rng.normal(size=(20_000, 2))], joined=False)
+    assert light_svg(ax.figure) is None

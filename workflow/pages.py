@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -211,22 +213,25 @@ def _claim_rows(part: str, result: Result, claim: Mapping[str, Any], page: str) 
 
 def status(parts: Mapping[str, Sequence[Result]], records: Mapping[str, Sequence[str]]) -> str:
     """A table of the last run of each chapter; records: slug -> dates of its full-scale records."""
-    names = ("Chapter", "Verdicts", "Run", "Cost", "Device", "Versions", "Full-scale record")
+    found = [result for results in parts.values() for result in results]
+    usual = Counter(_versions(result) for result in found).most_common(1)[0][0]
+    names = ("Chapter", "Verdicts", "Run", "Cost", "Memory", "Device", "Full-scale record")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = ""
-    for result in (result for found in parts.values() for result in found):
-        dates, versions = records.get(result["slug"], ()), result["versions"]
+    for result in found:
+        dates, versions = records.get(result["slug"], ()), _versions(result)
         changed = any(made.get("changed") for made in result.get("computations", {}).values())
         cells = {
             "Verdicts": counts(result),
             "Run": f"{escape(str(result['date'])[:10])}, {escape(result['scale'])}, seed {result['seed']}, "
             f"commit {escape(str(result['commit'] or 'unknown')[:10])}"
-            + (", from a record older than the library" if changed else ""),
+            + (", from a record older than the library" if changed else "")
+            + (f", with {escape(versions)}" if versions != usual else ""),
             "Cost": f"{cost(result)}, {result['seconds']:.0f} s on the clock, "
             f"{plural(result['members'], 'member')}",
+            "Memory": f"{result['peak_mb']:,} MB" if result.get("peak_mb") else "unknown",
             "Device": escape(result["device_name"]),
-            "Versions": escape(", ".join(f"{name} {version}" for name, version in versions.items())),
-            "Full-scale record": escape(f"{len(dates)}, {max(dates)}" if dates else "none yet"),
+            "Full-scale record": age(dates),
         }
         body += (
             f'<tr><th scope="row"><a href="../notebooks/{result["slug"]}.html">'
@@ -235,10 +240,36 @@ def status(parts: Mapping[str, Sequence[Result]], records: Mapping[str, Sequence
             + "</tr>"
         )
     return (
+        f"Versions, where a row does not say otherwise: {usual}.\n\n"
         '<div class="full-width scoreboard-box" role="region" aria-label="Chapters" tabindex="0">'
         f'<table class="scoreboard status"><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
         "</table></div>\n"
     )
+
+
+def _versions(result: Result) -> str:
+    return ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+
+
+def bibliography(parts: Mapping[str, Sequence[Result]]) -> str:
+    """The papers by part, each with a link back to its chapter."""
+    blocks = []
+    for part, found in parts.items():
+        blocks.append(f"## {part}\n")
+        for result in found:
+            entry = f'```{{bibliography}}\n:list: bullet\n:filter: key == "{result["slug"]}"\n```\n'
+            place = f"Reproduced in [{result['title']}](../notebooks/{result['slug']}.ipynb)"
+            blocks.append(f"{entry}\n:::{{div}} reproduced\n{place}\n:::\n")
+    return "\n".join(blocks)
+
+
+def age(dates: Sequence[str], today: datetime.date | None = None) -> str:
+    """The number of full-scale records, the date of the newest, and its age on the day of the build."""
+    if not dates:
+        return "none yet"
+    newest = datetime.date.fromisoformat(max(dates)[:10])
+    days = ((today or datetime.datetime.now(datetime.UTC).date()) - newest).days
+    return f"{plural(len(dates), 'file')}, newest of {newest}, {plural(days, 'day')} old at the build"
 
 
 def _check_row(check: Mapping[str, Any]) -> str:

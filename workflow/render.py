@@ -8,22 +8,30 @@ A third argument names another builder: epub, linkcheck.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from slim import slim
 
 
 def render(stage: Path, html: Path, builder: str = "html") -> None:
     """Build `html` from `stage`. Raises SystemExit with the exit status of a build that fails."""
+    if builder == "linkcheck":
+        reach("https://arxiv.org")
     work = html.with_name(f"{html.name}.partial")
     # Emptied first: an incremental build keeps stale pages.
     shutil.rmtree(work, ignore_errors=True)
     command = [Path(sys.executable).parent / "jupyter-book", "build", stage, "--path-output", work]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}  # for the extension docstrings.py
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]  # the extensions are found here
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     if builder == "html":
         command += ["-W", "-n", "--keep-going"]
     else:
@@ -33,9 +41,19 @@ def render(stage: Path, html: Path, builder: str = "html") -> None:
         raise SystemExit(done.returncode)
     shutil.rmtree(html, ignore_errors=True)
     if builder == "html":
-        slim(work / "_build/html")
+        slim(work / "_build/html", stage / "_generated/notebooks")
     (work / "_build" / builder).rename(html)
     shutil.rmtree(work)
+
+
+def reach(address: str) -> None:
+    """Raises SystemExit with one line if an address does not answer: then no link of the book would."""
+    try:
+        urlopen(Request(address, method="HEAD"), timeout=10)
+    except HTTPError:
+        pass  # it answered
+    except OSError as error:
+        raise SystemExit(f"linkcheck needs a network: {address} does not answer ({error})") from None
 
 
 def plain(stage: Path) -> Path:
@@ -46,20 +64,12 @@ def plain(stage: Path) -> Path:
     sphinx["extensions"] = [name for name in sphinx["extensions"] if name != "sphinx_book_theme"]
     sphinx |= {"html_theme": "basic", "html_theme_options": {}, "html_extra_path": []}
     sphinx |= {"project": config["title"], "epub_basename": config["title"].lower()}
+    sphinx["extensions"].append("mathml")
+    sphinx["html_math_renderer"] = "mathml"
     config["sphinx"]["recursive_update"] = False
     path = stage / "_config.plain.yml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
-
-
-def slim(html: Path) -> None:
-    """Drop what no page needs: a script of 1.5 MB that draws the icons which a font draws as well."""
-    script = re.compile(r"\s*<(script|link)[^>]*scripts/fontawesome\.js[^>]*>(</script>)?")
-    for page in html.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        page.write_text(script.sub("", text), encoding="utf-8")
-    for path in [*(html / "_static/scripts").glob("fontawesome.js*"), *html.glob("_static/**/*.map")]:
-        path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

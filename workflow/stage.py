@@ -26,6 +26,7 @@ FOLD = {
     "setup": ("hide-cell", "Setup"),
     "chapter": ("hide-input", "Show how the chapter starts"),
     "figure": ("hide-input", "Show the plotting code"),
+    "view": ("remove-input", ""),
 }
 LONG = 60  # lines; a longer cell is folded
 
@@ -39,7 +40,7 @@ def stage(root: Path, target: Path) -> None:
     shutil.copytree(root / "book", target / "book")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(root / name, target / name)
-    (target / "_generated").mkdir()
+    (target / "_generated/notebooks").mkdir(parents=True)
     (target / "notebooks").mkdir()
     addresses = papers(root / "book/references.bib")
     parts, cards, records = {}, {}, {}
@@ -51,6 +52,8 @@ def stage(root: Path, target: Path) -> None:
             parts.setdefault(caption, []).append(result)
             records[slug] = record_dates(root / "data/records" / slug)
             shutil.copy(folder / result["hero"]["file"], target / f"_generated/{slug}.png")
+            # For readers who download it: without outputs, and opened or run as it stands in the repository.
+            shutil.copy(root / f"notebooks/{slug}.ipynb", target / "_generated/notebooks")
             strip = pages.strip(result, addresses.get(slug, ""), len(records[slug]))
             content = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))
             page = json.dumps(staged(content, result, strip))
@@ -61,6 +64,7 @@ def stage(root: Path, target: Path) -> None:
         "totals": pages.totals([result for found in parts.values() for result in found]),
         "scoreboard": pages.scoreboard(parts),
         "status": pages.status(parts, records),
+        "bibliography": pages.bibliography(parts),
         "gallery": "\n".join(
             f"### {caption}\n\n{pages.gallery([cards[slug] for slug in slugs])}"
             for caption, slugs in notebook.parts(root).items()
@@ -150,16 +154,25 @@ def staged(content: dict[str, Any], result: dict[str, Any], strip: str) -> dict[
         if "keep_output" in tags:
             link_claims(cell, [claim["id"] for claim in result["claims"]])
         if "figure" in tags:
-            # Each output would become a figure of its own with the same name: only the image is one.
-            cell["outputs"] = [out for out in cell["outputs"] if "image/png" in out.get("data", {})]
-            if len(cell["outputs"]) != 1:
-                raise ValueError(
-                    f"a cell tagged figure shows one figure, not {len(cell['outputs'])}: {cell['id']}"
-                )
+            one_picture(cell)
         cells.append(cell)
         if len(cells) == 1:
             cells.append(markdown("strip", strip))
     return content | {"cells": cells}
+
+
+def one_picture(cell: dict[str, Any]) -> None:
+    """Leave one output with one image: SVG where the figure is light enough to have it, else PNG.
+
+    Raises ValueError unless the cell shows one figure.
+    """
+    # Each output would become a figure of its own with the same name: only the image is one.
+    cell["outputs"] = [out for out in cell["outputs"] if "image/png" in out.get("data", {})]
+    if len(cell["outputs"]) != 1:
+        raise ValueError(f"a cell tagged figure shows one figure, not {len(cell['outputs'])}: {cell['id']}")
+    data = cell["outputs"][0]["data"]
+    kept = "image/svg+xml" if "image/svg+xml" in data else "image/png"
+    cell["outputs"][0]["data"] = {kept: data[kept]}
 
 
 def markdown(name: str, source: str) -> dict[str, Any]:
@@ -216,4 +229,7 @@ def colab(root: Path, slug: str) -> str:
 
 
 if __name__ == "__main__":
-    stage(Path.cwd(), Path(sys.argv[1]))
+    try:
+        stage(Path.cwd(), Path(sys.argv[1]))
+    except notebook.UsageError as error:
+        sys.exit(f"the book needs its chapters executed: {error}")

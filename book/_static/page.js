@@ -46,3 +46,13 @@ document.addEventListener("DOMContentLoaded", () => {
     code.after(" ", button);
   }
 });
+
+// A formula that is wider than its place scrolls there: it can be reached with the keyboard, too.
+function reachFormulas() {
+  for (const formula of document.querySelectorAll("mjx-container")) {
+    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
+    else formula.removeAttribute("tabindex");
+  }
+}
+window.addEventListener("load", () => window.MathJax?.startup?.promise.then(reachFormulas));
+window.addEventListener("resize", reachFormulas);

@@ -146,6 +146,7 @@ class Chapter:
                 commit=provenance.commit(),
                 versions=provenance.versions(),
                 date=provenance.today(),
+                peak_mb=round(provenance.peak_memory()),
                 scale=self.scale,
                 described=described,
                 library=library,
@@ -208,6 +209,12 @@ class Chapter:
         """CPU-seconds of all computations of this chapter, those read from the cache included."""
         return float(sum(attrs.get("cpu_seconds", 0.0) for attrs in self.computed.values()))
 
+    @property
+    def peak_mb(self) -> int:
+        """Peak memory in megabytes: of this process, and of those that computed what came from the cache."""
+        found = [attrs.get("peak_mb", 0) for attrs in self.computed.values()]
+        return round(max([*found, provenance.peak_memory()]))
+
     def cost(self) -> str:
         """One line: device, seconds, members, and where the numbers come from."""
         seconds = sum(attrs.get("seconds", 0.0) for attrs in self.computed.values())
@@ -259,6 +266,7 @@ class Chapter:
             "versions": provenance.versions(),
             "cpu_seconds": round(self.cpu_seconds, 1),
             "seconds": round(sum(attrs.get("seconds", 0.0) for attrs in self.computed.values()), 1),
+            "peak_mb": self.peak_mb,
             "members": sum(int(attrs.get("members", 0)) for attrs in self.computed.values()),
             "digest": digest.sha(" ".join(str(attrs.get("digest")) for attrs in self.computed.values())),
             "hero": self._hero,
@@ -277,6 +285,7 @@ def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
         "seconds",
         "cpu_seconds",
         "members",
+        "peak_mb",
         "dtype",
         "seeds",
         "date",

@@ -4,6 +4,8 @@ Figures are transparent, with grey axes and colours that read on white and on da
 imported when something is drawn; nothing is set globally unless `use` is called.
 """
 
+import io
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -14,6 +16,7 @@ INK = "#808080"
 PALETTE = ("#2f6fe4", "#e8590c", "#23976a", "#cf5fb4", "#b07d00", "#7b3fd1")
 RAMP = ("#2f6fe4", "#8a5fd0", "#cf4f8f", "#e8590c", "#b88714")
 WIDTH = 6.4
+SVG_LIMIT = 64_000  # characters; a heavier figure is a picture of pixels
 
 
 def settings() -> dict[str, Any]:
@@ -45,6 +48,7 @@ def settings() -> dict[str, Any]:
         "image.cmap": "viridis",
         "figure.dpi": 100,
         "savefig.dpi": 200,
+        "svg.hashsalt": "reprise",  # the same figure, the same file
         "figure.constrained_layout.use": True,
     }
 
@@ -68,7 +72,7 @@ def styled(draw: Callable) -> Callable:
 
 
 def use() -> None:
-    """Take the look for a whole notebook, at twice the pixels when the notebook draws inline."""
+    """Take the look for a whole notebook; figures show as SVG if that is light, else at twice the pixels."""
     import matplotlib
 
     matplotlib.rcParams.update(settings())
@@ -77,8 +81,26 @@ def use() -> None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
     except ImportError:
         return
-    if get_ipython() is not None:
+    if (shell := get_ipython()) is not None:
         set_matplotlib_formats("retina")
+        from matplotlib.figure import Figure
+
+        shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, light_svg)
+
+
+def light_svg(figure: Any) -> str | None:
+    """A figure as SVG text, or None where a picture of pixels is the lighter choice."""
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with style():
+        figure.savefig(file, format="svg", bbox_inches="tight", metadata=nothing)
+    text = re.sub(r' (d|x|y|points)="[^"]*"|translate\([^)]*\)', _to_hundredths, file.getvalue())
+    return text if len(text) <= SVG_LIMIT else None
+
+
+def _to_hundredths(places: re.Match[str]) -> str:
+    """Coordinates to a hundredth of a point, which nobody sees."""
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", places[0])
 
 
 def save(figure: Any, path: Any) -> None:

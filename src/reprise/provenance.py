@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 PACKAGES = ("torch", "numpy", "scipy", "xarray", "scikit-learn")
@@ -43,3 +44,13 @@ def versions() -> dict[str, str]:
 
 def today() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held, in megabytes of 1e6 bytes; 0 where that is not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most * (1 if sys.platform == "darwin" else 1024) / 1e6
