@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from reprise.models import MLP, VGG, EmbeddingMLP, Objective, ResNet, Transformer, initialise, materialise
+from reprise.models import MLP, VGG, ConvNet, EmbeddingMLP, Objective, ResNet, Transformer, initialise, materialise
 from reprise.streams import Stream
 
 MODELS = [
@@ -21,6 +21,7 @@ MODELS = [
     ),
     (ResNet(width=2, blocks=1, groups=2), torch.randn(2, 3, 8, 8)),
     (ResNet(width=2, blocks=1, norm=None), torch.randn(2, 3, 8, 8)),
+    (ConvNet(8, (2, 3)), torch.randn(2, 1, 8, 8)),
     (VGG(width=1 / 64), torch.randn(2, 3, 8, 8)),
 ]
 NAMES = [f"{type(m).__name__}{i}" for i, (m, _) in enumerate(MODELS)]
@@ -175,6 +176,7 @@ def test_initialise_refuses_what_it_does_not_know():
         (lambda: MLP((3, 4, 1), norm="batch"), "norm: got 'batch', allowed: None, 'layer', 'layer-affine'"),
         (lambda: MLP((3, 4, 1), init="xavier"), "init: got 'xavier', allowed: 'torch', 'he', 'normal'"),
         (lambda: MLP((3, 4, 1), scale=(1.0,)), "scale: expected one number or 2"),
+        (lambda: ConvNet(2, (2, 3)), "widths: 2 poolings need a size of at least 4, got 2"),
         (lambda: VGG(width=0), "width: expected a positive multiplier, got 0"),
         (lambda: ResNet(norm="batch"), "norm: got 'batch', allowed: None, 'group'"),
         (lambda: Objective(3, (1.0,)), "function: expected a callable, got 3"),

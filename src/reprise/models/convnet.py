@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments import choose, positive, whole
 from ..streams import Stream
 from .activations import ACTIVATIONS
-from .model import Model, choose, positive, whole
+from .model import Model
 from .resnet import draw_convolutional, zero
 
 
