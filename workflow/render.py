@@ -67,7 +67,7 @@ def plain(stage: Path) -> Path:
     sphinx |= {"html_theme": "basic", "html_theme_options": {}, "html_extra_path": []}
     # No scripts: readers of e-books run none.
     styles = [f"book/_static/{name}" for name in ("custom.css", "ebook.css")]
-    sphinx |= {"html_static_path": styles, "html_js_files": [], "epub_css_files": ["ebook.css"]}
+    sphinx |= {"html_static_path": styles, "html_js_files": [], "epub_css_files": ["custom.css", "ebook.css"]}
     sphinx["pygments_style"] = "default"
     sphinx |= {"project": config["title"], "epub_basename": config["title"].lower(), "version": today()}
     sphinx |= {"epub_description": "Deep-learning papers that run", "epub_copyright": "CC BY 4.0"}
