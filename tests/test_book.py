@@ -7,13 +7,16 @@ import datetime
 import io
 import json
 import os
+import posixpath
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -332,3 +335,35 @@ def test_the_book_that_stands_has_no_fault():
     if not html.exists():
         pytest.skip("no book built yet: make book")
     assert faults(html) == []
+
+
+def test_the_epub_is_sound(executed):
+    stage.stage(executed, executed / "_build/stage")
+    command = [
+        sys.executable,
+        ROOT / "workflow/render.py",
+        executed / "_build/stage",
+        executed / "_build/epub",
+    ]
+    done = subprocess.run([*command, "epub"], capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    with zipfile.ZipFile(next((executed / "_build/epub").glob("*.epub"))) as book:
+        files = {name: book.read(name) for name in book.namelist()}
+    trees = {name: ElementTree.fromstring(files[name]) for name in files if name.endswith((".xhtml", ".opf"))}
+    elements = {name: [(e.tag.split("}")[-1], e) for e in tree.iter()] for name, tree in trees.items()}
+    named = {name: {e.get("id") for _, e in found} for name, found in elements.items()}
+    wrong = []
+    for name, found in elements.items():
+        for tag, e in found:
+            target = e.get("src") if tag == "img" else e.get("href") if tag == "a" else None
+            if tag == "script" or tag == "img" and not e.get("alt"):
+                wrong.append((name, tag))
+            if target and not re.match(r"\w+:", target):
+                file, _, anchor = target.partition("#")
+                place = posixpath.normpath(posixpath.join(posixpath.dirname(name), file)) if file else name
+                if place not in files or anchor and anchor not in named[place]:
+                    wrong.append((name, target))
+    assert wrong == []
+    chapter = elements["notebooks/tiny-decay.xhtml"]
+    assert [tag for tag, _ in chapter].count("math") == 1 and "img" in dict(chapter)
+    assert "view" not in {e.get("class") for _, e in chapter}

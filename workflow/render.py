@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from slim import slim
 
+from reprise.provenance import today
+
 
 def render(stage: Path, html: Path, builder: str = "html") -> None:
     """Build `html` from `stage`. Raises SystemExit with the exit status of a build that fails."""
@@ -63,8 +65,14 @@ def plain(stage: Path) -> Path:
     sphinx = config["sphinx"]["config"]
     sphinx["extensions"] = [name for name in sphinx["extensions"] if name != "sphinx_book_theme"]
     sphinx |= {"html_theme": "basic", "html_theme_options": {}, "html_extra_path": []}
-    sphinx |= {"project": config["title"], "epub_basename": config["title"].lower()}
-    sphinx["extensions"].append("mathml")
+    # No scripts: readers of e-books run none.
+    styles = [f"book/_static/{name}" for name in ("custom.css", "ebook.css")]
+    sphinx |= {"html_static_path": styles, "html_js_files": [], "epub_css_files": ["custom.css", "ebook.css"]}
+    sphinx["pygments_style"] = "default"
+    sphinx |= {"project": config["title"], "epub_basename": config["title"].lower(), "version": today()}
+    sphinx |= {"epub_description": "Deep-learning papers that run", "epub_copyright": "CC BY 4.0"}
+    sphinx |= {"epub_identifier": config["repository"]["url"], "epub_scheme": "URL", "epub_show_urls": "no"}
+    sphinx["extensions"].append("ebook")
     sphinx["html_math_renderer"] = "mathml"
     config["sphinx"]["recursive_update"] = False
     path = stage / "_config.plain.yml"
