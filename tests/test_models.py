@@ -7,7 +7,17 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from reprise.models import MLP, VGG, ConvNet, EmbeddingMLP, Objective, ResNet, Transformer, initialise, materialise
+from reprise.models import (
+    MLP,
+    VGG,
+    ConvNet,
+    EmbeddingMLP,
+    Objective,
+    ResNet,
+    Transformer,
+    initialise,
+    materialise,
+)
 from reprise.streams import Stream
 
 MODELS = [
