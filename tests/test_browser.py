@@ -351,7 +351,7 @@ def test_an_open_view_is_accessible_and_fits_a_phone(page, site, theme):
         assert [text for impact, text in page.evaluate(AXE) if impact in SERIOUS] == []
         assert page.evaluate(WIDER) == ""
         ink = page.evaluate("getComputedStyle(document.querySelector('.view-panel')).color")
-        drawn = page.evaluate("getComputedStyle(document.querySelector('.view-plot .xtick text')).fill")
+        drawn = page.evaluate("getComputedStyle(document.querySelector('.view-plot .ytick text')).fill")
         assert drawn == ink
 
 

@@ -25,6 +25,12 @@ PAGES = ("#ffffff", "#121212")
 rng = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
 def luminance(color):
     part = np.array(to_rgb(color))
     return np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]

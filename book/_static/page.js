@@ -54,5 +54,11 @@ function reachFormulas() {
     else formula.removeAttribute("tabindex");
   }
 }
-window.addEventListener("load", () => window.MathJax?.startup?.promise.then(reachFormulas));
-window.addEventListener("resize", reachFormulas);
+window.addEventListener("load", async () => {
+  const article = document.querySelector(".bd-article");
+  if (!article || !window.MathJax?.startup) return;
+  await window.MathJax.startup.promise;
+  await document.fonts.ready;
+  reachFormulas();
+  new ResizeObserver(reachFormulas).observe(article);
+});
