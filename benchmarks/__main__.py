@@ -17,7 +17,7 @@ import reprise
 from reprise.device import name as device_name
 
 from .floor import floor, flops_of_step
-from .report import markdown
+from .report import markdown, reach
 from .runner import CONTENDERS, compare
 from .workloads import WORKLOADS
 
@@ -75,10 +75,10 @@ def main() -> None:
                 found["series"].setdefault(name, []).append(compare(name, fast, members, **settings))
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{re.sub(r'[^a-z0-9]+', '-', found['device'].lower()).strip('-')}-{os.cpu_count()}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    print()
-    print(markdown(found))
-    print(f"kept as {path}")
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
+    print(f"\n{markdown(found)}")
+    print(*reach(found), f"kept as {path}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -281,6 +281,12 @@ def _check_row(check: Mapping[str, Any]) -> str:
     )
 
 
+def speed(folder: Path) -> str:
+    """The tables that `make bench` left, a machine each."""
+    tables = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))]
+    return "\n\n".join(tables) or "*No measurement is kept yet: `make bench` makes one.*"
+
+
 def api(library: Path, inner: bool) -> str:
     """An autodoc block for each module of the library: those that a reader uses, or the inner ones."""
     names = []

@@ -69,6 +69,7 @@ def stage(root: Path, target: Path) -> None:
             f"### {caption}\n\n{pages.gallery([cards[slug] for slug in slugs])}"
             for caption, slugs in notebook.parts(root).items()
         ),
+        "speed": pages.speed(root / "data/benchmarks"),
         "api": pages.api(Path(notebook.__file__).parent, inner=False),
         "internals": pages.api(Path(notebook.__file__).parent, inner=True),
     }
