@@ -117,8 +117,11 @@ class Sweep:
 
         probes: scheduled measurements, `[every(10, loss), end(ranks)]`. keep: steps at which parameters are
         kept besides the last. device: "auto", "cpu", "cuda" or "cuda:N". checkpoint: a file from which an
-        interrupted training resumes exactly, written every `checkpoint_seconds`. gear: "auto", "eager", or
-        "flat" (each step traced to a list of operations). progress: plain text; None decides by terminal.
+        interrupted training resumes exactly (with the same gear and workers), written every
+        `checkpoint_seconds`. gear: "eager"; "flat", each step traced to a list of operations; "compiled", to
+        machine code; "auto", the one that pays for the steps there are. workers: processes of one thread
+        that share the members; "auto": one a thread of torch's, or one a GPU, if the run is long.
+        progress: plain text; None decides by terminal.
         An interrupt (Ctrl-C) returns what was measured so far, with `interrupted` set.
         """
         probes = checked_probes(probes)
