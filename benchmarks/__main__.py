@@ -63,20 +63,25 @@ def main() -> None:
         "workloads": {},
         "series": {},
     }
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{re.sub(r'[^a-z0-9]+', '-', found['device'].lower()).strip('-')}-{os.cpu_count()}.json"
+
+    def keep() -> None:
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
+
     for name in workloads:
         print(f"{name}: {WORKLOADS[name].title}, {WORKLOADS[name].members} members", flush=True)
         found["workloads"][name] = compare(name, contenders, **settings)
         if WORKLOADS[name].kind == "train":
             found["workloads"][name]["flops"] = flops_of_step(WORKLOADS[name], WORKLOADS[name].members)
+        keep()
     if options.series:
         for name in (n for n in workloads if n in SERIES):
             for members in SERIES[name]:
                 fast = [c for c in SERIES_CONTENDERS if c in contenders]
                 found["series"].setdefault(name, []).append(compare(name, fast, members, **settings))
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{re.sub(r'[^a-z0-9]+', '-', found['device'].lower()).strip('-')}-{os.cpu_count()}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
+        keep()
     print(f"\n{markdown(found)}")
     print(*reach(found), f"kept as {path}", sep="\n")
 

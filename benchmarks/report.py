@@ -60,7 +60,7 @@ def markdown(found: dict) -> str:
                 f"| {CONTENDERS[contender]} | {rate:,.0f} | {_times(ratio(result, contender, 'loop'))} | "
                 f"{_times(ratio(result, contender, jax)) if jax else '–'} | "
                 f"{f'{share:.0%}' if share >= 0.01 else '–'} | {values['start']:.1f} | "
-                f"{values['memory'] / 2**20:.0f} |"
+                f"{f'{memory / 2**20:.0f}' if (memory := values['memory']) else '–'} |"
             )
         lines.append("")
     return "\n".join(lines)

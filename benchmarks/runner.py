@@ -91,20 +91,18 @@ def _checked(work: Any, description: Any, members: int, device: str) -> list:
     return work(CHECKED_STEPS, batches).tolist()
 
 
-def peak_memory() -> int:
-    """Largest resident bytes of this process and its children together (Linux), else of this one."""
-    import resource
-
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak_memory() -> int | None:
+    """Largest resident bytes of this process and its children together; None where it is not told."""
+    total = 0
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
-            children = file.read().split()
-        for child in children:
-            with open(f"/proc/{child}/status") as file:
-                own += next(int(x.split()[1]) * 1024 for x in file if x.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        pass
-    return own
+            processes = ["self", *file.read().split()]
+        for process in processes:
+            with open(f"/proc/{process}/status") as file:
+                total += next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+    except OSError:
+        return None
+    return total
 
 
 class Contestant:

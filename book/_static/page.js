@@ -47,18 +47,18 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
-// A formula that is wider than its place scrolls there: it can be reached with the keyboard, too.
-function reachFormulas() {
-  for (const formula of document.querySelectorAll("mjx-container")) {
-    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
-    else formula.removeAttribute("tabindex");
+// A formula or a table that is wider than its place scrolls there: it can be reached with the keyboard, too.
+function reachWide() {
+  for (const wide of document.querySelectorAll("mjx-container, .bd-content table")) {
+    if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
+    else wide.removeAttribute("tabindex");
   }
 }
 window.addEventListener("load", async () => {
   const article = document.querySelector(".bd-article");
-  if (!article || !window.MathJax?.startup) return;
-  await window.MathJax.startup.promise;
+  if (!article) return;
+  if (window.MathJax?.startup) await window.MathJax.startup.promise;
   await document.fonts.ready;
-  reachFormulas();
-  new ResizeObserver(reachFormulas).observe(article);
+  reachWide();
+  new ResizeObserver(reachWide).observe(article);
 });
