@@ -180,7 +180,12 @@ class Jax:
         """(M, k): Lanczos, the Hessian product linearised once."""
         if not hasattr(self, "_spectrum"):
             self._spectrum = jax.jit(partial(self._lanczos, k, iterations))
-        return torch.tensor(jax.device_get(self._spectrum(self.carry[0], jnp.asarray(start.numpy()))))
+        # jax lays a dictionary out by its sorted names
+        named = list(self.model.named_parameters())
+        parts = start.split([p.numel() for _, p in named])
+        order = sorted(range(len(named)), key=lambda i: named[i][0])
+        vector = jnp.asarray(torch.cat([parts[i] for i in order]).numpy())
+        return torch.tensor(jax.device_get(self._spectrum(self.carry[0], vector)))
 
     def _lanczos(self, k: int, iterations: int, params: dict, start: Any) -> Any:
         from jax.flatten_util import ravel_pytree
@@ -205,5 +210,4 @@ class Jax:
             small = basis @ images.T
             return jnp.linalg.eigvalsh((small + small.T) / 2)[::-1][:k]
 
-        # a flat vector has the parameters in jax's order: the start is drawn alike for every entry
         return jax.vmap(member)(params) if self.over == "vmap" else lax.map(member, params)
