@@ -244,6 +244,23 @@ def test_an_error_in_a_worker_names_the_member():
     assert any("seed=" in note for note in caught.value.__notes__)
 
 
+def test_an_interrupt_keeps_what_every_worker_has_measured(monkeypatch):
+    def counted(steps):
+        return Experiment(MLP([64, 8, 10]), digits, SGD(0.1), steps, batch=16)
+
+    def interrupted(self, done):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(reprise.sweep._Progress, "count", interrupted)
+    sweep = Sweep(counted, steps=[20, 10**6])
+    trained = sweep.train([every(10, loss)], workers=2)
+    assert trained.interrupted
+    short, long = (trained.record.loss.isel(steps=i) for i in (0, 1))
+    assert np.isfinite(short.sel(step=[0, 10, 20])).all()
+    assert np.isfinite(long.sel(step=0)) and int(np.isfinite(long).sum()) < 10**5
+
+
 def test_workers_are_started_for_long_runs_only(monkeypatch):
     (stack,) = reprise.stack.stacks(Sweep(wide, seed=[0, 1]).members(), torch.device("cpu"))
     plans, places = [shards.plan(stack, "auto")], [torch.device("cpu")]

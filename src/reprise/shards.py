@@ -169,26 +169,30 @@ def train_in_workers(
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     outcomes, interrupted, attempts, cpu = {}, False, 0, 0.0
-    waiting = dict(enumerate(pieces))
+    waiting, futures = dict(enumerate(pieces)), {}
     with tempfile.TemporaryDirectory() as folder:
         stop = Path(folder) / "stop"
         while waiting:
-            pool = get_reusable_executor(max_workers=workers, timeout=60)
-            futures = {pool.submit(_work, piece, stop): number for number, piece in waiting.items()}
+            if not futures:
+                pool = get_reusable_executor(max_workers=workers, timeout=60)
+                futures = {pool.submit(_work, piece, stop): number for number, piece in waiting.items()}
             try:
-                for future in as_completed(futures):
+                for future in as_completed(list(futures)):
                     found, cut, seconds = future.result()
                     interrupted, cpu = interrupted or cut, cpu + seconds
                     outcomes.update(found)
-                    waiting.pop(futures[future])
+                    waiting.pop(futures.pop(future))
                     report(len(outcomes))
             except BrokenProcessPool:
-                attempts += 1
+                attempts, futures = attempts + 1, {}
                 if attempts > _RETRIES:
                     raise
-            except KeyboardInterrupt:
+            except KeyboardInterrupt:  # the pieces go on to their next pause and are waited for
                 interrupted = True
                 stop.touch()
+            except Exception:
+                pool.shutdown(kill_workers=True)
+                raise
     return outcomes, interrupted, cpu
 
 
