@@ -23,6 +23,7 @@ class Ours:
     ) -> None:
         self.workload, self.members, self.device = workload, members, device
         self.gear, self.workers = gear, workers
+        self.chunk = 16 if workload.kind == "train" else 1  # steps that a compiled call may take
 
     def train(self, steps: int, batches: list[Mapping[str, Tensor]] | None = None) -> Tensor:
         """The last loss of each member (M,); losses are returned only where batches are given."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import statistics
@@ -161,13 +162,18 @@ def compare(
         gap = float(((values - reference).abs() / reference.abs()).max())
         if not gap <= TOLERANCE:
             raise ValueError(f"{workload}: {name} and {contenders[0]} differ by {gap:.1e} of their values")
-        # as many steps as fill the time of a repetition; a call is timed when it was made before
-        steps = contestant.chunk
-        contestant.start = contestant.setup + contestant.ask("time", steps)
-        while (took := contestant.ask("time", steps)) < seconds / 2:
-            steps *= 2 if took > seconds / 8 else 8
-            contestant.start += contestant.ask("time", steps)
-        contestant.steps = max(1, round(steps / contestant.chunk * seconds / took)) * contestant.chunk
+        # as many steps as fill the time of a repetition; what is compiled on the way counts as the start
+        few = steps = contestant.chunk
+        contestant.start = contestant.setup + contestant.ask("time", few)
+        took, before = contestant.ask("time", few), math.inf
+        while took < seconds / 2 or took < before / 2:
+            if took < seconds / 2:
+                steps, before = steps * (2 if took > seconds / 8 else 8), math.inf
+            else:
+                before = took
+            contestant.start += took
+            took = contestant.ask("time", steps) - contestant.ask("time", few)
+        contestant.few, contestant.steps = few, max(2, round(steps / few * seconds / took)) * few
         say(
             f"  {workload} {name}: {gap:.0e} apart, {contestant.start:.1f} s to start, "
             f"{contestant.steps} steps a repetition"
@@ -175,8 +181,9 @@ def compare(
         field.append(contestant)
     for _ in range(repetitions):
         for contestant in field:
-            took = contestant.ask("time", contestant.steps)
-            contestant.times.append(contestant.steps * members / took)
+            # the difference of a long call and a short one: the rate of a long run
+            took = contestant.ask("time", contestant.steps) - contestant.ask("time", contestant.few)
+            contestant.times.append((contestant.steps - contestant.few) * members / took)
     for contestant in field:
         result[contestant.name] = {
             "start": round(contestant.start, 2),
