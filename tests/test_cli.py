@@ -66,6 +66,8 @@ WRONG = {
         ["run", "tiny-decay", "--record"],
         "--record keeps full-scale records; add --scale full",
     ),
+    "no jobs": (["run", "tiny-decay", "--share", "0"], "--share takes a whole number of at least 1, not '0'"),
+    "half a job": (["run", "tiny-decay", "--share", "1.5"], "--share takes a whole number of at least 1"),
     "output is a file": (["run", "tiny-decay", "--output", "_toc.yml"], "--output _toc.yml is a file"),
     "claims of nothing": (["claims"], "no results in _build/chapters"),
     "claims of an unknown slug": (["claims", "nowhere"], "no chapter 'nowhere'"),
