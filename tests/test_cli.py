@@ -213,7 +213,7 @@ def test_a_failing_chapter_exits_1_and_keeps_the_old_results(checkout, capsys, f
 
 
 def test_a_job_that_its_cluster_ends_leaves_nothing_behind(checkout):
-    ended = "import os, signal\nassert os.environ['REPRISE_SHARE'] == '2'\nsignal.raise_signal(signal.SIGTERM)"
+    ended = "import os, signal\nassert os.environ['REPRISE_SHARE'] == '2'\nsignal.raise_signal(15)"
     cells = [markdown("# T"), code("seed = 0", "parameters"), code(ended)]
     write_notebook(checkout / "notebooks/tiny-decay.ipynb", cells)
     with pytest.raises(SystemExit) as stop:

@@ -39,8 +39,8 @@ class Share:
 
     A job claims a piece by a file that only one can create, and touches it while it trains. A job that has
     seen no touch for `_ABANDONED` seconds of its own clock claims the piece anew; clocks of two machines are
-    never compared. A piece trained twice does no harm. No lock is held that a dead job could keep: creating a
-    file and renaming are all that a network folder has to do atomically.
+    never compared. A piece trained twice does no harm. So creating a file and renaming are all that a network
+    folder has to do atomically: libraries of file locks ask for more, a lock daemon or clocks that agree.
     """
 
     folder: Path
@@ -52,6 +52,8 @@ class Share:
         """The indices of every piece's members: as the first job had them from `make`, which plans."""
         if not self.folder.exists():
             cut = json.dumps({"sweep": sha(description), "pieces": make()})
+            if self.result.exists():
+                raise Joined
             partial = self.folder.with_name(f"{self.folder.name}.{uuid.uuid4().hex}.partial")
             partial.mkdir(parents=True)
             (partial / "cut.json").write_text(cut)
