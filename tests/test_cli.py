@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -66,6 +68,8 @@ WRONG = {
         ["run", "tiny-decay", "--record"],
         "--record keeps full-scale records; add --scale full",
     ),
+    "no jobs": (["run", "tiny-decay", "--share", "0"], "--share takes a whole number of at least 1, not '0'"),
+    "half a job": (["run", "tiny-decay", "--share", "1.5"], "--share takes a whole number of at least 1"),
     "output is a file": (["run", "tiny-decay", "--output", "_toc.yml"], "--output _toc.yml is a file"),
     "claims of nothing": (["claims"], "no results in _build/chapters"),
     "claims of an unknown slug": (["claims", "nowhere"], "no chapter 'nowhere'"),
@@ -206,6 +210,17 @@ def test_a_failing_chapter_exits_1_and_keeps_the_old_results(checkout, capsys, f
     error = capsys.readouterr().err
     assert "return 1 / seed" in error and "ZeroDivisionError" in error and "\x1b" not in error
     assert files(checkout / "_build/chapters") == ["tiny-decay", "tiny-decay/result.json"]
+
+
+def test_a_job_that_its_cluster_ends_leaves_nothing_behind(checkout):
+    ended = "import os, signal\nassert os.environ['REPRISE_SHARE'] == '2'\nsignal.raise_signal(15)"
+    cells = [markdown("# T"), code("seed = 0", "parameters"), code(ended)]
+    write_notebook(checkout / "notebooks/tiny-decay.ipynb", cells)
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "tiny-decay", "--plain", "--share", "2"])
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert not list((checkout / "_build/chapters").iterdir())
+    assert "REPRISE_SHARE" not in os.environ and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_sources_of_plain_cells_are_found(checkout, capsys):

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import EXPERIMENT, ROOT, code, tiny_cells, write_notebook
+
+from reprise import Record
+from reprise.cli import main
 
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 RESULT = "_build/chapters/tiny-decay/result.json"
@@ -54,6 +57,48 @@ def test_the_whole_way_and_what_goes_stale(tiny):
     page.write_text(page.read_text() + "\nMore.\n")
     assert planned(tiny) == {"book"}
     assert "scale" in snakemake(tiny, "--dry-run", "--config", "scale=full")
+
+
+TRAINING = """\
+from reprise import MLP, Adam, Experiment, every, loss
+from reprise.tasks import Digits
+
+
+def falling(seed):
+    model = MLP([64, 8, 10], activation="tanh")
+    return Experiment(model, Digits(n_train=64, n_test=16), Adam(0.03), steps=100, seed=seed)
+
+
+trained = chapter.train("falling", Sweep(falling, seed=chapter.seeds(4)), [every(10, loss)])
+record = {"curve": trained.record["loss"]}
+last = record["curve"].values[:, -1] / record["curve"].values[:, 0]
+"""
+
+
+def test_shards_join_in_the_record_of_one_job(tiny, monkeypatch):
+    cells = tiny_cells()
+    (experiment,) = [cell for cell in cells if "".join(cell["source"]) == EXPERIMENT.strip("\n")]
+    cells[cells.index(experiment)] = code(TRAINING)
+    write_notebook(tiny / "notebooks/tiny-decay.ipynb", cells)
+    shards = [RESULT, "--cores", "2", "--config", "shards=2"]
+    snakemake(tiny, *shards)
+    folders = [tiny / f"_build/shards/tiny-decay/{item}" for item in ("1-of-2", "2-of-2")]
+    results = [json.loads((folder / "result.json").read_text()) for folder in folders]
+    result = json.loads((tiny / RESULT).read_text())
+    assert result["claims"][0]["verdict"] == "reproduced"
+    assert {each["digest"] for each in results} == {result["digest"]}
+    (joined,) = (tiny / "_build/cache").glob("*/record.nc")
+    assert not list((tiny / "_build/cache/unfinished").iterdir())
+    assert "Nothing to be done" in snakemake(tiny, *shards)
+
+    monkeypatch.chdir(tiny)
+    monkeypatch.setenv("REPRISE_CACHE", str(tiny / "alone"))
+    monkeypatch.setenv("REPRISE_OUTPUT", "")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    assert main(["run", "tiny-decay", "--plain", "--output", "there"]) == 0
+    (alone,) = (tiny / "alone").glob("*/record.nc")
+    assert alone.parent.name == joined.parent.name
+    assert Record.load(alone).equals(Record.load(joined))
 
 
 def test_a_failing_chapter_shows_its_error_and_builds_no_book(tiny):

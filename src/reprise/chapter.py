@@ -17,6 +17,7 @@ from . import device as devices
 from . import digest, provenance
 from .probes.schedule import Scheduled
 from .record import Record
+from .share import Joined
 from .states import States
 from .store import Store
 from .sweep import Sweep, Trained, checked_keep, checked_probes
@@ -58,6 +59,7 @@ class Chapter:
         self.slug, self.title, self.question = slug, title, question
         self.scale, self.seed, self.device = scale, seed, devices.resolve(device)
         self.store = Store.default()
+        self.jobs = int(os.environ.get("REPRISE_SHARE") or 0)  # set by `reprise run --share`
         self.claims_made: list[Claim] = []
         self.computed: dict[str, dict[str, Any]] = {}
         self._hero: dict[str, str] | None = None
@@ -95,9 +97,12 @@ class Chapter:
         """`sweep.train(...)`, kept under its digest. name: what this computation is called in the record."""
         description = sweep.describe(checked_probes(probes), checked_keep(keep))
 
-        def compute(working: Path) -> tuple[Record, States | None]:
-            checkpoint = None if self.quick else working
-            trained = sweep.train(probes, keep, device=self.device, checkpoint=checkpoint, **options)
+        def compute(key: str) -> tuple[Record, States | None]:
+            share = self.store.share(key, self.jobs) if self.jobs else None
+            file = share.folder / "checkpoint" if share else self.store.working_file(key)
+            trained = sweep.train(
+                probes, keep, self.device, checkpoint=None if self.quick else file, share=share, **options
+            )
             return trained.record, trained.states
 
         record, states = self._kept(name, description, compute)
@@ -110,7 +115,7 @@ class Chapter:
         description = "\n".join(
             ["map", digest.describe(sweep.function), digest.describe(sweep._values), repr(together)]
         )
-        return self._kept(name, description, lambda working: (sweep.map(together), None))[0]
+        return self._kept(name, description, lambda key: (sweep.map(together), None))[0]
 
     def measure(
         self,
@@ -123,11 +128,11 @@ class Chapter:
         """`trained.measure(...)`, kept under its digest."""
         parts = ["measure", trained.states.digest, digest.describe(probe), repr(step)]
         parts += [trained.sweep.describe()] + [f"{key}={states.digest}" for key, states in others.items()]
-        compute = lambda working: (trained.measure(probe, step, self.device, **others), None)  # noqa: E731
+        compute = lambda key: (trained.measure(probe, step, self.device, **others), None)  # noqa: E731
         return self._kept(name, "\n".join(parts), compute)[0]
 
     def _kept(
-        self, name: str, description: str, compute: Callable[[Path], tuple[Record, States | None]]
+        self, name: str, description: str, compute: Callable[[str], tuple[Record, States | None]]
     ) -> tuple[Record, States | None]:
         if not re.fullmatch(r"[a-z0-9]+([-_.][a-z0-9]+)*", name):
             raise ValueError(f"name: expected lower-case words joined by '-', '_' or '.', got {name!r}")
@@ -141,21 +146,32 @@ class Chapter:
         elif committed is not None and committed.attrs.get("described") == described and not self.quick:
             record, states = committed, None
         else:
-            record, states = compute(self.store.working_file(key))
-            record.attrs.update(
-                commit=provenance.commit(),
-                versions=provenance.versions(),
-                date=provenance.today(),
-                peak_mb=round(provenance.peak_memory()),
-                scale=self.scale,
-                described=described,
-                library=library,
-                digest=key,
-            )
-            if not record.attrs.get("interrupted"):
-                self.store.save(key, record, states)
+            record, states = self._compute(key, described, library, compute)
         self.computed[name] = record.attrs | {"changed": record.attrs.get("library") != library}
         return record, states
+
+    def _compute(
+        self, key: str, described: str, library: str, compute: Callable[[str], tuple[Record, States | None]]
+    ) -> tuple[Record, States | None]:
+        try:
+            record, states = compute(key)
+        except Joined:
+            return self.store.load(key)
+        record.attrs.update(
+            commit=provenance.commit(),
+            versions=provenance.versions(),
+            date=provenance.today(),
+            peak_mb=round(provenance.peak_memory()),
+            scale=self.scale,
+            described=described,
+            library=library,
+            digest=key,
+        )
+        if record.attrs.get("interrupted"):
+            return record, states
+        self.store.save(key, record, states)
+        # Jobs that share a chapter all go on from the numbers of the first.
+        return self.store.load(key) if self.jobs else (record, states)
 
     def _committed(self, name: str) -> Record | None:
         root = _root()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Checkpoint:
         }
         meta = {"digest": self.digest, "plain": json.dumps(run.plain())}
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_name(f"{self.file.name}.{os.getpid()}.partial")
+        partial = self.file.with_name(f"{self.file.name}.{uuid.uuid4().hex}.partial")
         save_file(leaves, partial, metadata=meta)
         os.replace(partial, self.file)
         self.last = time.monotonic()

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ def run(options: argparse.Namespace, root: Path) -> int:
     knobs = [name for name, value in parameters.items() if name not in _COMMON and value != defaults[name]]
     if options.record and parameters.get("scale") != "full":
         raise UsageError("--record keeps full-scale records; add --scale full")
+    if options.share is not None and not re.fullmatch("[1-9][0-9]*", options.share):
+        raise UsageError(f"--share takes a whole number of at least 1, not {options.share!r}")
     output = Path(options.output or root / RESULTS / options.slug).resolve()
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {options.output} is a file, not a folder")
@@ -62,6 +65,9 @@ def run(options: argparse.Namespace, root: Path) -> int:
     os.environ.setdefault("REPRISE_CACHE", str(root / "_build/cache"))
     if options.record:
         os.environ["REPRISE_RECORD"] = "1"
+    if options.share:
+        os.environ["REPRISE_SHARE"] = options.share
+        ended = signal.signal(signal.SIGTERM, _end)
     os.environ["REPRISE_KNOBS"] = ", ".join(sorted(knobs))  # then verdicts are free to differ
     try:
         if options.plain:
@@ -83,8 +89,16 @@ def run(options: argparse.Namespace, root: Path) -> int:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         os.environ.pop("REPRISE_KNOBS", None)
+        if options.share:
+            os.environ.pop("REPRISE_SHARE")
+            signal.signal(signal.SIGTERM, ended)
     print(f"{options.slug}: results in {output}")
     return 0
+
+
+def _end(signum: int, frame: Any) -> None:
+    """A job that its cluster ends frees the piece it trains."""
+    sys.exit(128 + signum)
 
 
 def _given(options: argparse.Namespace) -> dict[str, str]:
@@ -183,8 +197,11 @@ def parser() -> argparse.ArgumentParser:
             "  reprise run slingshot-grokking --seed 1\n"
             "  reprise run slingshot-grokking -p eps=1e-5 --output /tmp/larger-eps\n"
             "  reprise run slingshot-grokking --scale full --device cuda:1 --plain\n"
+            "  reprise run slingshot-grokking --scale full --plain --share 8 --output /tmp/job-1\n"
             "Values are Python literals and must have the type of the notebook's default.\n"
-            "A chapter's parameters stand in its second code cell."
+            "A chapter's parameters stand in its second code cell.\n"
+            "With --share, any number of jobs run the same command on one cache folder, on one machine or\n"
+            "many, each with an --output of its own. They train the pieces of every sweep together."
         ),
     )
     sub.add_argument("slug", metavar="SLUG", help="a chapter named by `reprise list`")
@@ -197,6 +214,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--output", metavar="DIR", help=f"folder for the results (default {RESULTS}/SLUG)")
     sub.add_argument(
         "--plain", action="store_true", help="run the same cells without Jupyter (figures saved as files)"
+    )
+    sub.add_argument(
+        "--share",
+        metavar="N",
+        help="share the sweeps with other jobs, each sweep in at least N pieces (N: the jobs there are)",
     )
     sub.add_argument(
         "--record", action="store_true", help="with --scale full: keep thinned records in data/records/SLUG"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 
 from .record import Record
+from .share import Share
 from .states import States
 
 
@@ -41,8 +43,7 @@ class Store:
 
     def save(self, digest: str, record: Record, states: States | None = None) -> None:
         """Keep a result under its digest."""
-        partial = self.folder / f"{digest}.{os.getpid()}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = self.folder / f"{digest}.{uuid.uuid4().hex}.partial"  # numbers of processes may agree
         partial.mkdir(parents=True)
         record.save(partial / "record.nc")
         if states is not None:
@@ -51,7 +52,15 @@ class Store:
             os.replace(partial, self.folder / digest)
         except OSError:  # another process was first
             shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(self._shared(digest), ignore_errors=True)
 
     def working_file(self, digest: str) -> Path:
         """Where the checkpoint of an unfinished computation lies."""
         return self.folder / "unfinished" / digest
+
+    def share(self, digest: str, pieces: int) -> Share:
+        """What jobs use that share an unfinished computation, in at least so many pieces."""
+        return Share(self._shared(digest), pieces, self.folder / digest / "record.nc")
+
+    def _shared(self, digest: str) -> Path:
+        return self.folder / "unfinished" / f"{digest}.shared"

@@ -22,6 +22,7 @@ from .gears import GEARS
 from .probes.schedule import Scheduled
 from .record import Record, labelled
 from .shards import Piece, plan, train_here, train_in_workers, workers_for
+from .share import Share
 from .snapshot import probe_name
 from .stack import Member, Stack, stacks
 from .states import States
@@ -111,6 +112,7 @@ class Sweep:
         checkpoint_seconds: float = 120.0,
         gear: str = "auto",
         workers: int | str = "auto",
+        share: Share | None = None,
         progress: bool | None = None,
     ) -> Trained:
         """Train every member; members with the same program and shapes as one batch.
@@ -121,6 +123,7 @@ class Sweep:
         `checkpoint_seconds`. gear: "eager"; "flat", each step traced to a list of operations; "compiled", to
         machine code; "auto", the one that pays for the steps there are. workers: processes of one thread
         that share the members; "auto": one a thread of torch's, or one a GPU, if the run is long.
+        share: the folder of a `reprise.share.Share`: other jobs train with this one, a single process each.
         progress: plain text; None decides by terminal.
         An interrupt (Ctrl-C) returns what was measured so far, with `interrupted` set.
         """
@@ -135,30 +138,22 @@ class Sweep:
         members = self.members()
         report = _Progress(len(members), progress)
         with devices.exact_arithmetic():
-            plans = [plan(stack, gear) for stack in stacks(members, places[0])]
-            count = workers_for(plans, places, workers)
-            batches = [stack for each in plans for stack in each.pieces(count)]
-            pieces = [
-                Piece(
-                    stack.members,
-                    places[i % len(places) if count > 1 else 0],
-                    probes,
-                    keep,
-                    gear,
-                    None,
-                    stack,
-                )
-                for i, stack in enumerate(batches)
-            ]
+            if share:
+                pieces, count = self._shared(share, members, places[0], probes, keep, gear), 1
+            else:
+                pieces, count = _pieces(members, places, probes, keep, gear, workers)
             if checkpoint:
                 pieces = self._checkpointed(pieces, Path(checkpoint), checkpoint_seconds)
-            if count > 1 and len(pieces) > 1:
+            elsewhere, names = 0.0, devices.name(places[0])
+            if share:
+                outcomes, interrupted, elsewhere, names = share.train(pieces, report, report.count)
+            elif count > 1 and len(pieces) > 1:
                 outcomes, interrupted, elsewhere = train_in_workers(pieces, count, report.count)
             else:
-                (outcomes, interrupted), elsewhere = train_here(pieces, report), 0.0
+                outcomes, interrupted = train_here(pieces, report)
         trained = self._assemble(outcomes, members, probes, keep)
         trained.record.attrs.update(
-            device=devices.name(places[0]),
+            device=names,
             seconds=round(time.perf_counter() - clock, 2),
             cpu_seconds=round(time.process_time() - cpu + elsewhere, 2),
             members=len(members),
@@ -169,6 +164,25 @@ class Sweep:
                 if piece.checkpoint:
                     piece.checkpoint.remove()
         return trained
+
+    def _shared(
+        self,
+        share: Share,
+        members: list[Member],
+        place: torch.device,
+        probes: list[Scheduled],
+        keep: list[int],
+        gear: str,
+    ) -> list[Piece]:
+        """The pieces that all jobs of a share train."""
+
+        def plan_pieces() -> list[list[tuple[int, ...]]]:
+            pieces, _ = _pieces(members, [place], probes, keep, gear, share.pieces)
+            return [[member.index for member in piece.members] for piece in pieces]
+
+        at = {member.index: member for member in members}
+        cut = share.cut(self.describe(probes, keep), plan_pieces)
+        return [Piece([at[index] for index in piece], place, probes, keep, gear) for piece in cut]
 
     def _checkpointed(self, pieces: list[Piece], path: Path, seconds: float) -> list[Piece]:
         """The pieces with the files `<path>.<number>`."""
@@ -309,6 +323,25 @@ class Trained:
             cpu_seconds=round(time.process_time() - cpu, 2),
         )
         return record
+
+
+def _pieces(
+    members: list[Member],
+    places: list[torch.device],
+    probes: list[Scheduled],
+    keep: list[int],
+    gear: str,
+    workers: int | str,
+) -> tuple[list[Piece], int]:
+    """The members in batches that fit this machine, and the number of workers for them."""
+    plans = [plan(stack, gear) for stack in stacks(members, places[0])]
+    count = workers_for(plans, places, workers)
+    batches = [stack for each in plans for stack in each.pieces(count)]
+    spread = itertools.cycle(places if count > 1 else places[:1])
+    return [
+        Piece(stack.members, place, probes, keep, gear, None, stack)
+        for stack, place in zip(batches, spread, strict=False)
+    ], count
 
 
 def _complete(states: States, indices: list[tuple[int, ...]], step: int) -> bool | None:
