@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import reprise.capture as capture
 import reprise.checkpoint
 from reprise import MLP, SGD, Adam, AdamW, Experiment, Sweep, Transformer, every, loss, training_loss
+from reprise.models import ResNet, initialise
 from reprise.probes import at
 from reprise.schedules import Triangle, WarmupCosine
 from reprise.stack import stacks
@@ -24,6 +26,7 @@ from reprise.trace import flatten
 from reprise.train import Run
 from reprise.updates import Rule
 
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler on this machine")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CPU, DOUBLE = torch.device("cpu"), torch.float64
 digits = Digits(n_train=60, n_test=12)
@@ -96,10 +99,18 @@ def same(one, other):
 @pytest.mark.parametrize("case", CASES)
 def test_captured_steps_equal_eager_ones(case, replays):
     sweep = Sweep(CASES[case], lr=[0.02, 0.1], seed=[0, 1])
-    probes = [every(7, loss), every(1, training_loss), at([5, 30], lambda s: {"vector": s.vector})]
+    probes = [every(20, loss), every(1, training_loss), at([5, 30], lambda s: {"vector": s.vector})]
     captured = sweep.train(probes, keep=[3, 16], gear="flat", device="cpu")
     assert replays[8] and replays[1]
     same(captured, sweep.train(probes, keep=[3, 16], gear="eager", device="cpu"))
+
+
+@needs_compiler
+def test_compiled_steps_are_captured_as_well(replays):
+    sweep = Sweep(CASES["full batch"], lr=[0.1], seed=[0, 1])
+    compiled = sweep.train([at([5, 60], loss)], gear="compiled", device="cpu", workers=1)
+    assert replays == {8: 6, 1: 12}
+    same(compiled, sweep.train([at([5, 60], loss)], gear="eager", device="cpu", workers=1))
 
 
 def test_a_replay_takes_several_steps_where_nothing_looks_between_them(replays):
@@ -134,7 +145,7 @@ def test_a_member_that_diverges_when_captured_leaves_its_neighbours_alone(replay
 
 def test_a_captured_run_that_is_resumed_is_the_uninterrupted_one_bit_for_bit(replays, tmp_path, monkeypatch):
     sweep = Sweep(CASES["adam, scheduled"], lr=[0.02, 0.1], seed=[0, 1])
-    options = {"probes": [every(7, loss)], "gear": "flat", "device": "cpu"}
+    options = {"probes": [every(20, loss)], "gear": "flat", "device": "cpu"}
     whole = sweep.train(**options)
     write, written = reprise.checkpoint.Checkpoint.write, []
 
@@ -163,13 +174,11 @@ def test_steps_that_cannot_be_captured_are_called_and_a_warning_says_so_once(rep
     sweep = Sweep(CASES["adam, scheduled"], lr=[0.02, 0.1], seed=[0, 1])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = [sweep.train([every(7, loss)], gear="flat", device="cpu") for _ in range(2)]
+        found = [sweep.train([every(20, loss)], gear="flat", device="cpu") for _ in range(2)]
     said = [str(w.message) for w in caught if "CUDA graph" in str(w.message)]
-    assert said == [
-        "the step could not be captured as a CUDA graph: called a synchronizing CUDA operation"
-    ]
+    assert said == ["the step could not be captured as a CUDA graph: called a synchronizing CUDA operation"]
     for one in found:
-        same(one, sweep.train([every(7, loss)], gear="eager", device="cpu"))
+        same(one, sweep.train([every(20, loss)], gear="eager", device="cpu"))
 
 
 def test_a_step_that_changes_what_it_carries_is_not_captured(replays, monkeypatch):
@@ -178,7 +187,9 @@ def test_a_step_that_changes_what_it_carries_is_not_captured(replays, monkeypatc
             return {"last": params.clone(), "before": params.float()}
 
         def step(self, params, state, gradient, hyper, step):
-            return super().step(params, state | {"before": state["before"].to(params.dtype)}, gradient, hyper, step)
+            return super().step(
+                params, state | {"before": state["before"].to(params.dtype)}, gradient, hyper, step
+            )
 
     monkeypatch.setattr(capture, "_refused", set())
     (stack,) = stacks([*Sweep(lambda seed: experiment(seed, Promoting()), seed=[0]).members()], CPU)
@@ -211,15 +222,14 @@ class OnDevice(TorchDispatchMode):
         return result
 
 
-def in_context(seed):
+def transformer(lr, seed):
     model = Transformer(1, 8, 2, outputs=1, context=5, features=3, read=(0, 1, 4))
-    task = InContextRegression(dimension=2, pairs=3, noise=0.1)
-    return Experiment(model, Thinned(task), AdamW(WarmupCosine(1e-3, steps=5)), 60, batch=4, seed=seed)
+    return Experiment(model, regression, AdamW(WarmupCosine(lr, steps=5)), 60, batch=4, seed=seed)
 
 
-@pytest.mark.parametrize("make", [*CASES.values()][:6], ids=[*CASES][:6])
-def test_graphs_stay_on_the_device(make, monkeypatch):
-    held = {}
+@pytest.mark.parametrize("case", ["adam, scheduled", "full batch", "new noise at every visit", "transformer"])
+def test_graphs_stay_on_the_device(case, monkeypatch):
+    held, make = {}, (CASES | {"transformer": transformer})[case]
     monkeypatch.setattr(capture, "captures", lambda device: True)
     monkeypatch.setattr(capture, "cuda_capture", lambda bodies, changed: held.update(bodies) or held)
     (stack,) = stacks([*Sweep(make, lr=[0.1], seed=[0, 1]).members()], torch.device("meta"))
@@ -245,6 +255,16 @@ def test_constants_of_a_traced_function_are_kept_where_they_are_used():
     torch.testing.assert_close(flatten(function, (x,))(x), function(x))
 
 
+@pytest.mark.parametrize(
+    "model",
+    [MLP([4, 3, 2], norm="layer-affine"), transformer(0.1, 0).model, ResNet(2, blocks=1, width=8)],
+    ids=lambda model: type(model).__name__,
+)
+def test_parameters_are_drawn_on_the_device_of_the_stream(model):
+    drawn = initialise(model, Stream.of(0, "model", "meta"), torch.float32)
+    assert {x.device.type for x in drawn.values()} == {"meta"}
+
+
 @pytest.mark.parametrize("begin", [0, 5, 6, 17])
 def test_batches_drawn_from_tensors_alone_are_those_of_the_stream(begin):
     make = CASES["new noise at every visit"]
@@ -267,7 +287,7 @@ def test_batches_drawn_from_tensors_alone_are_those_of_the_stream(begin):
 @pytest.mark.parametrize("case", CASES)
 def test_replays_on_a_gpu_equal_eager_steps_there(case, gear):
     sweep = Sweep(CASES[case], lr=[0.02, 0.1], seed=[0, 1])
-    probes = [every(7, loss), every(1, training_loss)]
+    probes = [every(20, loss), every(1, training_loss)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         captured = sweep.train(probes, keep=[3, 16], gear=gear, device="cuda:0", workers=1)
@@ -307,5 +327,5 @@ def test_a_step_that_waits_for_the_gpu_is_called_instead(monkeypatch):
     monkeypatch.setattr(capture, "_refused", set())
     sweep = Sweep(lambda seed: experiment(seed, Solving(0.1)), seed=[0, 1])
     with pytest.warns(UserWarning, match="could not be captured as a CUDA graph"):
-        found = sweep.train([every(7, loss)], gear="flat", device="cuda:0", workers=1)
-    same(found, sweep.train([every(7, loss)], gear="eager", device="cuda:0", workers=1))
+        found = sweep.train([every(20, loss)], gear="flat", device="cuda:0", workers=1)
+    same(found, sweep.train([every(20, loss)], gear="eager", device="cuda:0", workers=1))

@@ -2,6 +2,7 @@
 
 A small model on a GPU waits for Python to launch its kernels. A CUDA graph holds them with the addresses that
 they read and write, so everything that changes along the run lives in tensors that stay where they are.
+*Not tried: on a GPU. The tests run the same code on a CPU, where a replay calls what would be captured.*
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class Captured:
         return self._inputs[: len(self.program.batch)]
 
     def _draw(self) -> Body | None:
-        """The draw of a block's batches into their tables; None if it cannot be traced (a warning says so)."""
+        """The draw of a block's batches into their tables; None, and a warning, if it cannot be traced."""
         stack = self.program.stack
         example = stack.run_keys, stack.data, self._inputs[-1]
         name = f"{self.program._name} consecutive draws"
@@ -205,17 +206,20 @@ def cuda_capture(bodies: Mapping[int, Body], changed: Sequence[Tensor]) -> dict[
     """
     device = changed[0].device
     with torch.cuda.device(device):
-        side, pool, graphs = _side_stream(device), torch.cuda.graph_pool_handle(), {}
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # also brings the stream back when a capture fails
-            for name, body in bodies.items():
-                rehearse(body, changed, _WARM_UPS - 1)
-                with _no_waiting():
-                    rehearse(body, changed, 1)
-                graphs[name] = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graphs[name], pool=pool, stream=side):
-                    body()
-        torch.cuda.current_stream().wait_stream(side)
+        here, side = torch.cuda.current_stream(), _side_stream(device)
+        pool, graphs = torch.cuda.graph_pool_handle(), {}
+        side.wait_stream(here)
+        try:
+            with torch.cuda.stream(side):  # also brings the stream back when a capture fails
+                for name, body in bodies.items():
+                    rehearse(body, changed, _WARM_UPS - 1)
+                    with _no_waiting():
+                        rehearse(body, changed, 1)
+                    graphs[name] = torch.cuda.CUDAGraph()
+                    with torch.cuda.graph(graphs[name], pool=pool, stream=side):
+                        body()
+        finally:  # the tensors are not freed here while they are still written there
+            here.wait_stream(side)
     return {name: graph.replay for name, graph in graphs.items()}
 
 
@@ -230,7 +234,7 @@ def rehearse(body: Body, changed: Sequence[Tensor], times: int) -> None:
 
 @functools.cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream of all captures on a device: every further one would keep a workspace of cuBLAS of its own."""
+    """The stream of all captures on a device: each further one would keep a cuBLAS workspace of its own."""
     return torch.cuda.Stream(device)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from .digest import describe
 from .capture import launch
+from .digest import describe
 from .gears import Program, traced
 from .layout import Layout
 from .probes.schedule import Scheduled
@@ -110,7 +110,7 @@ class Run:
         wanted, losses_at = set(), set()
         for scheduled in self.probes:
             due = losses_at if scheduled.probe is training_loss else wanted
-            due.update(s for i in self.active for s in self._steps(scheduled, i))
+            due.update(*{self._steps(scheduled, i) for i in self.active})
         looked_at = wanted | self.keep_at
 
         def settle() -> None:
@@ -189,8 +189,9 @@ class Run:
         self.shapes["training_loss"] = ((), {}, True)
         for scheduled in self.probes:
             if scheduled.probe is training_loss:
+                due = [self._steps(scheduled, i) for i in self.active]
                 for step, loss in losses.items():
-                    rows = [row for row, i in enumerate(self.active) if step in self._steps(scheduled, i)]
+                    rows = [row for row, steps in enumerate(due) if step in steps]
                     if rows:
                         self.measured[f"training_loss@{step}"] = (
                             loss if len(rows) == len(loss) else loss[rows]
@@ -202,7 +203,7 @@ class Run:
         probe, every = scheduled.probe, len(rows) == len(self.active)
         stack = self.now if every else self.now.subset(rows)
         params, start = (self.params, self.start) if every else (self.params[rows], self.start[rows])
-        step = torch.full((), self.step, device=stack.device)  # filled there: a copy would wait for the device
+        step = torch.full((), self.step, device=stack.device)  # a copy from the host would have to wait
         now = (params, start, stack.data, stack.run_keys, step)
         function = over_members(stack, probe, self.shapes, scheduled.kind != "end")
         if hasattr(probe, "init"):
