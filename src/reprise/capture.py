@@ -99,35 +99,40 @@ class Captured:
         self.length = _block_length(program, steps)
         flat = program._flat(1).graph
         self._step = _compile(flat) if program.gear == "compiled" else flat
-        block = program.block(0, self.length)
-        self._by_step = block.by_step
-        self._inputs = [_own(x) if b else x for x, b in zip(block.tensors, self._by_step, strict=True)]
+        first = program.block(0, 1)
+        self._by_step = first.by_step
+        self._inputs = [
+            _own(x.expand(self.length, *x.shape[1:])) if by_step else x
+            for x, by_step in zip(first.tensors, self._by_step, strict=True)
+        ]
+        self._batches, self._steps = self._inputs[: len(program.batch)], self._inputs[-1]
         self._carry = [_own(x) for x in program.carry]
         self._at = torch.zeros(1, dtype=torch.int64, device=program.stack.device)
         # One call outside the graphs compiles the step if need be, and shows what it returns.
-        *after, losses = self._step(*map(torch.clone, self._carry), *block.inputs(0, 1))
+        inputs = [x[0] if by_step else x for x, by_step in zip(self._inputs, self._by_step, strict=True)]
+        *after, losses = self._step(*map(torch.clone, self._carry), *inputs)
         for x, new in zip(self._carry, after, strict=True):
             if (x.shape, x.dtype) != (new.shape, new.dtype):
                 raise ValueError(f"a step turns {x.dtype} {[*x.shape]} into {new.dtype} {[*new.shape]}")
         self._losses = losses.new_zeros(self.length, *losses.shape)
+        self._drawn = None if program.stack.full_batch else self._trace_draws()
         bodies = {n: functools.partial(self._take, n) for n in (1, self.together)}
-        draw = None if program.stack.full_batch else self._draw()
-        if draw:
-            bodies[0] = draw
+        if self._drawn:
+            bodies[0] = self._fill
         self._replay = cuda_capture(bodies, [*self._carry, self._losses, self._at])
 
     def draw(self, begin: int, stop: int) -> None:
         """Put the inputs of steps begin..stop-1 into the tables."""
         program, stack = self.program, self.program.stack
-        torch.arange(begin, begin + self.length, out=self._inputs[-1])
-        if 0 in self._replay:
+        torch.arange(begin, begin + self.length, out=self._steps)
+        if self._drawn:
             self._replay[0]()
         elif not stack.full_batch:
             for table, x in zip(self._batches, pytree.tree_leaves(stack.batches(begin, stop)), strict=True):
                 table[: stop - begin].copy_(x)
         for table, number in zip(self._inputs[len(program.batch) : -1], program.numbers, strict=True):
             if isinstance(number, Timetable):
-                table.copy_(number.table(begin, begin + self.length, stack.device))
+                table[: stop - begin].copy_(number.table(begin, stop, stack.device))
         self._at.zero_()
 
     def take(self, n: int) -> None:
@@ -144,25 +149,20 @@ class Captured:
 
     # --- what the graphs hold ---
 
-    @property
-    def _batches(self) -> list[Tensor]:
-        return self._inputs[: len(self.program.batch)]
-
-    def _draw(self) -> Body | None:
-        """The draw of a block's batches into their tables; None, and a warning, if it cannot be traced."""
-        stack = self.program.stack
-        example = stack.run_keys, stack.data, self._inputs[-1]
-        name = f"{self.program._name} consecutive draws"
+    def _trace_draws(self) -> Callable[..., list[Tensor]] | None:
+        """The draw of a block's batches from flat lists; None, and a warning, if it cannot be traced."""
+        stack, name = self.program.stack, f"{self.program._name} consecutive draws"
+        example = stack.run_keys, stack.data, self._steps
         flat = traced(name, stack.draw_consecutive, example, "the draw of batches", must=False)
         if flat is None:
             return None
-        function = _compile(flat.graph) if self.program.gear == "compiled" else flat.graph
+        return _compile(flat.graph) if self.program.gear == "compiled" else flat.graph
 
-        def draw() -> None:
-            for table, x in zip(self._batches, function(*pytree.tree_leaves(example)), strict=True):
-                table.copy_(x)
-
-        return draw
+    def _fill(self) -> None:
+        """Draw the batches of a block into their tables."""
+        leaves = pytree.tree_leaves((self.program.stack.run_keys, self.program.stack.data, self._steps))
+        for table, x in zip(self._batches, self._drawn(*leaves), strict=True):
+            table.copy_(x)
 
     def _take(self, n: int) -> None:
         """n steps from the tables at `_at`, in place."""
