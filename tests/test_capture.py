@@ -48,6 +48,18 @@ class Delayed(Rule):
         return moved, {"last": params, "before": state["last"]}
 
 
+class Moved:
+    """How far the parameters have come since the last visit; remembers them as they are."""
+
+    name = "moved"
+
+    def init(self, snapshot):
+        return {"last": snapshot.vector}
+
+    def __call__(self, snapshot, memory):
+        return {"moved": (snapshot.vector - memory["last"]).norm()}, {"last": snapshot.vector}
+
+
 def experiment(seed, update, task=digits, batch=16, steps=60):
     widths = [15, 6, 3] if task is regression else [64, 6, 10]
     return Experiment(
@@ -99,7 +111,7 @@ def same(one, other):
 @pytest.mark.parametrize("case", CASES)
 def test_captured_steps_equal_eager_ones(case, replays):
     sweep = Sweep(CASES[case], lr=[0.02, 0.1], seed=[0, 1])
-    probes = [every(20, loss), every(1, training_loss), at([5, 30], lambda s: {"vector": s.vector})]
+    probes = [every(20, loss), every(1, training_loss), at([5, 30], Moved())]
     captured = sweep.train(probes, keep=[3, 16], gear="flat", device="cpu")
     assert replays[8] and replays[1]
     same(captured, sweep.train(probes, keep=[3, 16], gear="eager", device="cpu"))
