@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+from torch.utils._triton import has_triton
 
 from .stack import Stack, Timetable
 from .trace import Cost, cost_of, flatten
@@ -72,7 +73,7 @@ class Program:
     def cost(self) -> Cost | None:
         """What a step takes, or None (and a warning) where it cannot be traced."""
         flat = self._flat(1, must=False)
-        return None if flat is None else cost_of(flat.graph)
+        return None if flat is None else cost_of(flat.graph, self.stack.device)
 
     # --- functions of flat lists ---
 
@@ -121,7 +122,7 @@ class Program:
         return _compile(flat.graph) if self.gear == "compiled" and n == self.together else flat.graph
 
     def _compiles(self) -> bool:
-        return self.stack.device.type == "cuda" or has_compiler()
+        return has_compiler() and (self.stack.device.type == "cpu" or has_triton())
 
     # --- batches and numbers ---
 
@@ -152,8 +153,12 @@ class Block:
         ]
         self.tensors = [*batches, *numbers, torch.arange(begin, stop, device=stack.device)]
         self.by_step = [*program._by_step, True]
-        self._single = [
-            x.unbind() if by_step else [x] * (stop - begin)
+        self._steps = stop - begin
+
+    @functools.cached_property
+    def _single(self) -> list[Any]:
+        return [
+            x.unbind() if by_step else [x] * self._steps
             for x, by_step in zip(self.tensors, self.by_step, strict=True)
         ]
 

@@ -209,9 +209,19 @@ class Stack:
     def batches(self, begin: int, stop: int) -> Any:
         """Batches of steps begin..stop-1, leaves (T, M, ...)."""
         steps = torch.arange(begin, stop, device=self.device)
+        epochs = (stop - 1) // self._per_epoch - begin // self._per_epoch + 1 if self.ordered else 0
         with torch.no_grad():
-            chosen = self._chosen(self._rows(begin, stop)) if self.ordered else None
-            return self.draw(self.run_keys, self.data, steps, chosen)
+            return self._consecutive(self.run_keys, self.data, steps, epochs)
+
+    def draw_consecutive(self, keys: Tensor, data: Any, steps: Tensor) -> Any:
+        """Batches of steps that follow each other, wherever they begin, leaves (T, M, ...)."""
+        epochs = (len(steps) - 1) // self._per_epoch + 2 if self.ordered else 0  # they may begin in the midst
+        return self._consecutive(keys, data, steps, epochs)
+
+    def _consecutive(self, keys: Tensor, data: Any, steps: Tensor, epochs: int) -> Any:
+        """Batches of steps that lie in so many epochs."""
+        chosen = self._chosen(data, self._rows(keys, steps, epochs)) if self.ordered else None
+        return self.draw(keys, data, steps, chosen)
 
     def draw(self, keys: Tensor, data: Any, steps: Tensor, chosen: Any = None) -> Any:
         """What the task draws at some steps, or makes of the examples chosen for them; leaves (T, M, ...)."""
@@ -227,7 +237,7 @@ class Stack:
         members = vmap(one, in_dims=(0, self.data_dims, None, inner))
         return vmap(members, in_dims=(None, None, 0, inner))(keys, data, steps, chosen)
 
-    def _chosen(self, rows: Tensor) -> dict[str, Tensor]:
+    def _chosen(self, data: Any, rows: Tensor) -> dict[str, Tensor]:
         """The training examples in these rows (T, M, batch), by one gather of whole rows."""
         n = self.task.examples(self.members_data[0])
         first = n * torch.arange(len(self), device=self.device)[:, None]
@@ -236,7 +246,7 @@ class Stack:
             flat, index = (examples, rows) if dim is None else (examples.flatten(0, 1), rows + first)
             return flat.index_select(0, index.flatten()).unflatten(0, rows.shape)
 
-        leaves, spec = pytree.tree_flatten(self.data["train"])
+        leaves, spec = pytree.tree_flatten(data["train"])
         dims = spec.flatten_up_to(self.data_dims["train"])
         return pytree.tree_unflatten([pick(x, dim) for x, dim in zip(leaves, dims, strict=True)], spec)
 
@@ -251,17 +261,19 @@ class Stack:
         """Whether batches are the training examples in the order of epochs."""
         return type(self.task).draw is Task.draw and self.batch is not None
 
-    def _rows(self, begin: int, stop: int) -> Tensor:
+    @property
+    def _per_epoch(self) -> int:
+        return self.task.examples(self.members_data[0]) // self.batch
+
+    def _rows(self, keys: Tensor, steps: Tensor, epochs: int) -> Tensor:
         """(T, M, batch): the rows that `Task.draw` chooses, with the order of each epoch drawn once."""
-        n = self.task.examples(self.members_data[0])
-        per_epoch = n // self.batch
-        epochs = torch.arange(begin // per_epoch, (stop - 1) // per_epoch + 1, device=self.device)
+        n, per_epoch = self.task.examples(self.members_data[0]), self._per_epoch
+        first = torch.div(steps[0], per_epoch, rounding_mode="floor")
         zero = torch.zeros((), dtype=torch.int64, device=self.device)
         order = vmap(vmap(lambda key, epoch: epoch_order(Stream(key, epoch, zero), n), (0, None)), (None, 0))
-        orders = order(self.run_keys, epochs)[..., : per_epoch * self.batch]
-        rows = orders.reshape(len(epochs), len(self), per_epoch, self.batch).transpose(1, 2).flatten(0, 1)
-        first = begin - int(epochs[0]) * per_epoch
-        return rows[first : first + stop - begin]
+        orders = order(keys, first + torch.arange(epochs, device=self.device))[..., : per_epoch * self.batch]
+        rows = orders.reshape(epochs, len(self), per_epoch, self.batch).transpose(1, 2).flatten(0, 1)
+        return rows.index_select(0, steps - first * per_epoch)
 
 
 class Timetable:
@@ -279,4 +291,7 @@ class Timetable:
             else torch.full((len(steps),), float(v), dtype=torch.float64)
             for v, total in zip(self.values, self.budgets, strict=True)
         ]
-        return torch.stack(rows, dim=1)[..., None].to(device)
+        table = torch.stack(rows, dim=1)[..., None]
+        if device.type == "cuda":
+            table = table.pin_memory()  # copied while the host goes on
+        return table.to(device, non_blocking=True)

@@ -64,11 +64,18 @@ class Stream:
 
     def at(self, step: Tensor | int) -> Stream:
         """The same stream standing at another step (an int, or an int64 tensor ())."""
-        return Stream(self.key, torch.as_tensor(step, dtype=torch.int64, device=self.key.device), self.branch)
+        return Stream(self.key, self._whole(step), self.branch)
 
     def fold(self, n: Tensor | int) -> Stream:
         """An independent substream, numbered n (0 <= n < 2**32); fold(0) is the stream itself."""
-        return Stream(self.key, self.step, torch.as_tensor(n, dtype=torch.int64, device=self.key.device))
+        return Stream(self.key, self.step, self._whole(n))
+
+    def _whole(self, n: Tensor | int) -> Tensor:
+        """n as int64; a number is written by the device itself: a copy from the host would make it wait."""
+        device = self.key.device
+        if isinstance(n, Tensor):
+            return n.to(device, torch.int64)
+        return torch.full((), n, dtype=torch.int64, device=device)
 
     def words(self, purpose: str, n: int) -> Tensor:
         """n independent 32-bit integers, int64 (n,) in [0, 2**32)."""

@@ -121,9 +121,10 @@ class Sweep:
         kept besides the last. device: "auto", "cpu", "cuda" or "cuda:N". checkpoint: a file from which an
         interrupted training resumes exactly (with the same gear and workers), written every
         `checkpoint_seconds`. gear: "eager"; "flat", each step traced to a list of operations; "compiled", to
-        machine code; "auto", the one that pays for the steps there are. workers: processes of one thread
-        that share the members; "auto": one a thread of torch's, or one a GPU, if the run is long.
-        share: the folder of a `reprise.share.Share`: other jobs train with this one, a single process each.
+        machine code; "auto", the one that pays for the steps there are; on a GPU traced steps are replayed as
+        CUDA graphs, several at once. workers: processes of one thread that share the members; "auto": one a
+        thread of torch's, or one a GPU, if the run is long. share: the folder of a `reprise.share.Share`:
+        other jobs train with this one, a single process each.
         progress: plain text; None decides by terminal.
         An interrupt (Ctrl-C) returns what was measured so far, with `interrupted` set.
         """

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
+from .capture import launch
 from .digest import describe
 from .gears import Program, traced
 from .layout import Layout
@@ -22,6 +23,7 @@ from .snapshot import Snapshot, normalise, probe_name
 from .stack import Stack
 from .streams import Stream, _name
 
+_COPY_BYTES = 2**26  # of measured values brought to the host at a time
 _TRACE_PROBE_FROM = 60  # visits from which tracing a probe pays for itself
 
 
@@ -103,22 +105,24 @@ class Run:
         if self.step >= stop:
             return
         program = self.program()
-        program.shift(self.gear, stop - self.step)
-        together, carry = program.together, program.carry
+        steps = launch(program, self.gear, stop - self.step)
+        together = steps.together
         wanted, losses_at = set(), set()
         for scheduled in self.probes:
             due = losses_at if scheduled.probe is training_loss else wanted
-            due.update(s for i in self.active for s in self._steps(scheduled, i))
+            due.update(*{self._steps(scheduled, i) for i in self.active})
         looked_at = wanted | self.keep_at
 
         def settle() -> None:
             """Bring what the loop carries as a flat list back to its names."""
-            self.params, self.state, self.alive, self.lived = pytree.tree_unflatten(carry, program.carry_spec)
+            self.params, self.state, self.alive, self.lived = pytree.tree_unflatten(
+                steps.carry(), program.carry_spec
+            )
 
         while self.step < stop:
             begin = self.step
-            end = min(begin + program.length - begin % together, stop)
-            block, losses = program.block(begin, end), {}
+            end = min(begin + steps.length - begin % together, stop)
+            steps.draw(begin, end)
             while self.step < end:
                 if self.step in wanted:
                     settle()
@@ -127,15 +131,15 @@ class Run:
                 # Several steps at once start at a multiple, so that a resumed run takes the same ones.
                 if together > 1 and now % together == 0 and now + together <= end:
                     n = 1 if looked_at.intersection(range(now + 1, now + together)) else together
-                *carry, loss = program.take(n)(*carry, *block.inputs(now - begin, n))
-                for s in losses_at.intersection(range(now, now + n)):
-                    losses[s] = loss if n == 1 else loss[s - now]
+                steps.take(n)
                 self.step += n
                 if self.step in self.keep_at:
                     settle()
                     self._keep()
             settle()
-            self._note_losses(losses)
+            if asked := sorted(losses_at.intersection(range(begin, end))):
+                losses = steps.losses()
+                self._note_losses({step: losses[step - begin] for step in asked})
             pause(self)
 
     def _keep(self) -> None:
@@ -145,10 +149,11 @@ class Run:
     def _retire(self, stop: int) -> None:
         """Members whose budget ends at `stop` leave the batch."""
         stay = [row for row, i in enumerate(self.active) if self.stack.budgets[i] > stop]
+        lived = self.lived.tolist()
         for row, member in enumerate(self.active):
             if row not in stay:
                 self.kept[f"{member}@{stop}"] = self.params[row].clone()
-                self.ended[member] = int(self.lived[row])
+                self.ended[member] = lived[row]
         self.active = [self.active[row] for row in stay]
         self.now = self.now.subset(stay) if stay else self.now
         rows = torch.tensor(stay, dtype=torch.int64, device=self.params.device)
@@ -172,7 +177,7 @@ class Run:
 
     def _note(self, name: str, step: int, rows: list[int], values: Tensor) -> None:
         """Store values of some members under a step; members that are no longer finite count as NaN."""
-        finite = self.alive[rows]
+        finite = self.alive if len(rows) == len(self.active) else self.alive[rows]
         if values.is_floating_point() or not bool(finite.all()):
             values = values if values.is_floating_point() else values.to(torch.float64)
             values = torch.where(finite.reshape(-1, *[1] * (values.ndim - 1)), values, torch.nan)
@@ -181,13 +186,12 @@ class Run:
 
     def _note_losses(self, losses: dict[int, Tensor]) -> None:
         """Store the losses that the updates computed, under the steps at which they were asked for."""
-        if not losses:
-            return
         self.shapes["training_loss"] = ((), {}, True)
         for scheduled in self.probes:
             if scheduled.probe is training_loss:
+                due = [self._steps(scheduled, i) for i in self.active]
                 for step, loss in losses.items():
-                    rows = [row for row, i in enumerate(self.active) if step in self._steps(scheduled, i)]
+                    rows = [row for row, steps in enumerate(due) if step in steps]
                     if rows:
                         self.measured[f"training_loss@{step}"] = (
                             loss if len(rows) == len(loss) else loss[rows]
@@ -199,7 +203,8 @@ class Run:
         probe, every = scheduled.probe, len(rows) == len(self.active)
         stack = self.now if every else self.now.subset(rows)
         params, start = (self.params, self.start) if every else (self.params[rows], self.start[rows])
-        now = (params, start, stack.data, stack.run_keys, torch.tensor(self.step, device=stack.device))
+        step = torch.full((), self.step, device=stack.device)  # a copy from the host would have to wait
+        now = (params, start, stack.data, stack.run_keys, step)
         function = over_members(stack, probe, self.shapes, scheduled.kind != "end")
         if hasattr(probe, "init"):
             memory = self.memory.get(str(number))
@@ -243,9 +248,9 @@ class Run:
     def results(self) -> dict[int, dict[str, tuple]]:
         """{position of a member: {name: (dims, array, labels)}} of everything measured so far."""
         found: dict[int, dict[str, list[tuple[int, Any]]]] = {i: {} for i in range(len(self.stack))}
-        for key, values in self.measured.items():
+        for key, values in _on_host(self.measured).items():
             name, _, step = key.rpartition("@")
-            for position, value in zip(self.measured_of[key], values.cpu().numpy(), strict=True):
+            for position, value in zip(self.measured_of[key], values, strict=True):
                 found[position].setdefault(name, []).append((int(step), value))
         results: dict[int, dict[str, tuple]] = {}
         for position, names in found.items():
@@ -263,6 +268,21 @@ class Run:
                 else:
                     results[position][name] = (tuple(dims), series[-1][1], labels)
         return results
+
+
+def _on_host(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """The same tensors as arrays, many of one shape in a copy: each copy waits for the device."""
+    alike: dict[tuple, list[str]] = {}
+    for key, x in tensors.items():
+        alike.setdefault((x.shape, x.dtype), []).append(key)
+    arrays = {}
+    for keys in alike.values():
+        first = tensors[keys[0]]
+        size = max(1, _COPY_BYTES // max(1, first.numel() * first.element_size()))
+        for begin in range(0, len(keys), size):
+            some = keys[begin : begin + size]
+            arrays.update(zip(some, torch.stack([tensors[key] for key in some]).cpu().numpy(), strict=True))
+    return {key: arrays[key] for key in tensors}
 
 
 @functools.cache

@@ -91,7 +91,9 @@ class MLP(Model):
         for name, p in self.named_parameters():
             group, index, kind = name.split(".")
             if group == "norms":
-                drawn[name] = torch.full_like(p, float(kind == "weight"), dtype=dtype)
+                drawn[name] = torch.full_like(
+                    p, float(kind == "weight"), dtype=dtype, device=stream.key.device
+                )
                 continue
             fan_in = self.widths[int(index)]
             scale = self.scale if isinstance(self.scale, (int, float)) else self.scale[int(index)]

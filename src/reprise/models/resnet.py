@@ -102,9 +102,9 @@ def draw_convolutional(model: nn.Module, stream: Stream, dtype: torch.dtype) -> 
     drawn = {}
     for name, p in model.named_parameters():
         if name.endswith("bias"):
-            drawn[name] = torch.zeros_like(p, dtype=dtype)
+            drawn[name] = torch.zeros_like(p, dtype=dtype, device=stream.key.device)
         elif p.dim() == 1:
-            drawn[name] = torch.ones_like(p, dtype=dtype)
+            drawn[name] = torch.ones_like(p, dtype=dtype, device=stream.key.device)
         else:
             gain = 1.0 if name == "output.weight" else 2.0
             deviation = math.sqrt(gain / math.prod(p.shape[1:]))

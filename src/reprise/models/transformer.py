@@ -177,9 +177,11 @@ class Transformer(Model):
         drawn = {}
         for name, p in self.named_parameters():
             if "norm" in name:
-                drawn[name] = torch.full_like(p, float(name.endswith("weight")), dtype=dtype)
+                drawn[name] = torch.full_like(
+                    p, float(name.endswith("weight")), dtype=dtype, device=stream.key.device
+                )
             elif name.endswith("bias"):
-                drawn[name] = torch.zeros_like(p, dtype=dtype)
+                drawn[name] = torch.zeros_like(p, dtype=dtype, device=stream.key.device)
             else:
                 drawn[name] = stream.normal(name, tuple(p.shape), dtype) * self._deviation(name, p.shape[-1])
         return drawn
