@@ -156,7 +156,7 @@ def _growth_alt(scale: dict) -> str:
 
 GROWTH_CAPTION = (
     "Reprise alone, in one process. Left: the time of a step, for W0 at 1 to 4,096 members and for four "
-    "members of W1 at widths from 32 to 1,024. Right: what the plan of a batch predicts before the run, and by "
-    "how much the process grew, in the colours of the left; small batches disappear in what else a process "
+    "members of W1 at widths from 32 to 1,024. Right: what the plan of a batch predicts before the run, and "
+    "by how much the process grew, in the colours of the left; small batches vanish in what else a process "
     "takes. The ring: the largest W0 where the library is told that less memory is free, and splits it."
 )
