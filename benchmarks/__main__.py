@@ -112,7 +112,7 @@ def main() -> None:
         keep()
     if options.scale:
         print("scale: Reprise alone", flush=True)
-        found["scale"] = scale(options.device, **short)
+        found["scale"] = scale(options.device, short["seconds"] / 2, short["repetitions"])
         keep()
     print(f"\n{markdown(found)}")
     print(*reach(found), f"kept as {path}", sep="\n")

@@ -67,7 +67,7 @@ def measure(
     workload, where = WORKLOADS["W0"] if width is None else digits(width), torch.device(place)
     with device.exact_arithmetic(), limited(allowed):
         train(stacked(workload if width is None else digits(8), 2, 16, where), gear)  # loads all it needs
-        steps = steps_of(stacked(workload, members, 10**6, where), gear, seconds)
+        steps = steps_of(workload, members, gear, seconds, where)
         stack = stacked(workload, members, steps, where)
         predicted = plan(stack, gear)
         before = start_of_peak(where)
@@ -102,10 +102,11 @@ def stacked(workload: Workload, members: int, steps: int, where: torch.device) -
     return stack
 
 
-def steps_of(stack: Stack, gear: str, seconds: float) -> int:
-    """Steps that take about so long; in whole calls, where a call takes several."""
-    each, calls = plan(stack, gear).seconds / max(stack.budgets), 128 if gear == "compiled" else 1
-    return calls * math.ceil(max(2, seconds / each) / calls)
+def steps_of(workload: Workload, members: int, gear: str, seconds: float, where: torch.device) -> int:
+    """Steps that take about so long, predicted from few members; in whole calls where a call takes several."""
+    few, steps, call = min(members, 64), 1000, 128 if gear == "compiled" else 1
+    each = plan(stacked(workload, few, steps, where), gear).seconds / steps * members / few
+    return call * math.ceil(max(2, seconds / each) / call)
 
 
 def train(stack: Stack, gear: str) -> float:
