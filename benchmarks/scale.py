@@ -103,7 +103,7 @@ def stacked(workload: Workload, members: int, steps: int, where: torch.device) -
 
 
 def steps_of(workload: Workload, members: int, gear: str, seconds: float, where: torch.device) -> int:
-    """Steps that take about so long, predicted from few members; in whole calls where a call takes several."""
+    """Steps that take about so long, predicted from few members; whole calls where a call takes several."""
     few, steps, call = min(members, 64), 1000, 128 if gear == "compiled" else 1
     each = plan(stacked(workload, few, steps, where), gear).seconds / steps * members / few
     return call * math.ceil(max(2, seconds / each) / call)
