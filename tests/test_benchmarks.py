@@ -142,7 +142,7 @@ def test_a_stack_is_the_one_asked_for_and_takes_whole_calls():
     assert len(stack) == 3 and stack.budgets == [7, 7, 7]
     assert stack.layout.size == 64 * 12 + 12 + 12 * 12 + 12 + 12 * 10 + 10
     steps = [scale.steps_of(scale.digits(12), n, "flat", 0.5, torch.device("cpu")) for n in (64, 640)]
-    assert steps[0] == pytest.approx(10 * steps[1], rel=0.01)
+    assert steps[0] == pytest.approx(10 * steps[1], rel=0.1)
     assert scale.steps_of(scale.digits(12), 3, "compiled", 1e-9, torch.device("cpu")) == 128
     free = reprise.device.free_memory
     with scale.limited(5):
