@@ -24,7 +24,7 @@ WANTED = {
 }
 OURS = ("eager", "flat", "compiled", "workers")
 FULL = 4  # the machine counts as full where a step takes so many times that of the smallest stack
-CLEAR = 16 * 2**20  # bytes from which a stack stands out from what else a process takes
+CLEAR = 64 * 2**20  # bytes from which a batch stands out from what else a process takes
 
 
 def best_jax(result: dict) -> str | None:

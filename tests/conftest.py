@@ -260,7 +260,7 @@ def measured(series: bool = True) -> dict:
     first = result(1, loop=1000.0, jax_vmap=900.0, jax_map=1200.0, workers=2000.0)
     found["series"]["W0"] = [first, result(16, jax_vmap=9000.0, jax_map=8000.0, workers=20000.0)]
     members = [point(n, None, s, n * 8e6) for n, s in ((1, 1.0), (4, 4.0), (16, 16.0))]
-    widths = [point(4, width, width**3 / 32.0**3, 1e3 * width**2) for width in (32, 64, 128)]
+    widths = [point(4, width, width**3 / 32.0**3, 1e4 * width**2) for width in (32, 64, 128)]
     limited = point(16, None, 16.0, 6e7, allowed=2**26) | {"batches": 3}
     found["scale"] = {"members": {"flat": members}, "width": {"flat": widths}, "limited": limited}
     return found

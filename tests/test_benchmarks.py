@@ -47,7 +47,7 @@ def test_the_sentences_on_scale_follow_the_numbers():
     assert "from 4 to 16 members of W0 the time of a step follows their number to the power 1.00" in text
     # time as width cubed, parameters as width squared
     assert "at widths up to 128 it follows the number of parameters to the power 1.50" in text
-    # 16 MB or more: 16 members of 8e6 bytes, 4 members, and width 128
+    # 64 MB or more: 16 members of 8e6 bytes, and width 128 of 1.6e8
     assert "the process grew by 1.50 to 1.50 times the prediction (2 points)" in text
     assert "Told that 64 MB are free, it trained 16 members of W0 in 3 batches and grew by 86 MB" in text
 
@@ -66,7 +66,7 @@ def test_a_result_becomes_figures_that_say_what_they_show(tmp_path):
         assert ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg")
         assert caption.endswith(".") and "\n" not in caption
     assert "loop 1,000 at 1, JAX 9,000 at 16, Reprise, workers 20,000 at 16" in drawn[0][1]
-    assert "W0 flat ends with slope 1.00" in drawn[1][1] and "up to 122 MB" in drawn[1][1]
+    assert "W0 flat ends with slope 1.00" in drawn[1][1] and "up to 156 MB" in drawn[1][1]
     axes = figure.throughput(measured())
     dashed = [line for line in axes[0].lines if line.get_linestyle() == "--"]
     assert [list(line.get_xdata()) for line in dashed] == [[1, 16]]
