@@ -1,4 +1,8 @@
-"""`python -m benchmarks`: check the contenders against each other, time them, print and keep the table."""
+"""`python -m benchmarks`: check the contenders against each other, time them, print and keep the table.
+
+With --series or --scale those are measured instead of the table. What the file of this machine holds already
+stays, if it was measured with the same versions and threads.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import os
 import platform
 import re
+import statistics
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,11 +24,13 @@ from reprise.device import name as device_name
 from .floor import floor, flops_of_step
 from .report import markdown, reach
 from .runner import CONTENDERS, compare
+from .scale import scale
 from .workloads import WORKLOADS
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "benchmarks"
-SERIES = {"W0": (1, 4, 16, 64, 256, 1024), "W1": (1, 4, 16, 64)}
-SERIES_CONTENDERS = ("loop", "vmap", "jax-vmap", "flat", "workers")
+SERIES = {"W0": (1, 4, 16, 64, 256, 1024, 4096), "W1": (1, 4, 16, 64)}
+SERIES_CONTENDERS = ("loop", "vmap", "jax-vmap", "jax-map", "compiled", "workers")
+SHORT = {"seconds": 1.0, "repetitions": 3}  # of the many points of a series, at most
 
 
 def chosen(text: str, allowed: object, what: str) -> list[str]:
@@ -34,6 +41,29 @@ def chosen(text: str, allowed: object, what: str) -> list[str]:
     return names
 
 
+def series(name: str, contenders: list[str], seconds: float, **settings: object) -> list[dict]:
+    """A workload at growing numbers of members. Who would take longer than a repetition for one step of all
+    of them is left out from there."""
+    found, left = [], [c for c in SERIES_CONTENDERS if c in contenders]
+    for members in SERIES[name]:
+        if found:
+            rates = found[-1]["contenders"]
+            left = [c for c in left if members / statistics.median(rates[c]["rate"]) < seconds]
+        if left:
+            print(f"{name}: {members} members", flush=True)
+            found.append(compare(name, left, members, seconds=seconds, **settings))
+    return found
+
+
+def kept(path: Path, now: dict) -> dict:
+    """What was found before under the same conditions and goes on now, or what there is now alone."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if any(before.get(name) != now[name] for name in ("device", "threads", "versions")):
+        return now
+    first = before["date"].partition(" ")[0]
+    return before | now | {"date": now["date"] if first == now["date"] else f"{first} to {now['date']}"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="such as W0,W3")
@@ -41,16 +71,18 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--seconds", type=float, default=4.0, help="of one repetition")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--series", action="store_true", help="also time against the number of members")
+    parser.add_argument("--series", action="store_true", help="time against the number of members")
+    parser.add_argument("--scale", action="store_true", help="ours alone: time and memory against size")
     options = parser.parse_args()
     workloads = chosen(options.workloads, WORKLOADS, "workload")
     contenders = chosen(options.contenders, CONTENDERS, "contender")
     if find_spec("jax") is None:
         print('JAX is not installed (pip install "reprise[bench]"): its rows are left out')
         contenders = [c for c in contenders if not c.startswith("jax")]
-    settings = {"seconds": options.seconds, "repetitions": options.repetitions, "device": options.device}
+    settings = {"seconds": options.seconds, "repetitions": options.repetitions}
+    short = {name: min(value, SHORT[name]) for name, value in settings.items()}
     place = torch.device(options.device)
-    found = {
+    now = {
         "device": device_name(place),
         "threads": torch.get_num_threads(),
         "date": datetime.now(UTC).date().isoformat(),
@@ -60,27 +92,27 @@ def main() -> None:
             "python": platform.python_version(),
         },
         "floor": floor(options.device),
-        "workloads": {},
-        "series": {},
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{re.sub(r'[^a-z0-9]+', '-', found['device'].lower()).strip('-')}-{os.cpu_count()}.json"
+    path = FOLDER / f"{re.sub(r'[^a-z0-9]+', '-', now['device'].lower()).strip('-')}-{os.cpu_count()}.json"
+    found = {"workloads": {}, "series": {}, "scale": {}} | kept(path, now)
 
     def keep() -> None:
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         path.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
 
-    for name in workloads:
+    for name in () if options.series or options.scale else workloads:
         print(f"{name}: {WORKLOADS[name].title}, {WORKLOADS[name].members} members", flush=True)
-        found["workloads"][name] = compare(name, contenders, **settings)
+        found["workloads"][name] = compare(name, contenders, device=options.device, **settings)
         if WORKLOADS[name].kind == "train":
             found["workloads"][name]["flops"] = flops_of_step(WORKLOADS[name], WORKLOADS[name].members)
         keep()
-    if options.series:
-        for name in (n for n in workloads if n in SERIES):
-            for members in SERIES[name]:
-                fast = [c for c in SERIES_CONTENDERS if c in contenders]
-                found["series"].setdefault(name, []).append(compare(name, fast, members, **settings))
+    for name in [n for n in workloads if n in SERIES] if options.series else ():
+        found["series"][name] = series(name, contenders, device=options.device, **short)
+        keep()
+    if options.scale:
+        print("scale: Reprise alone", flush=True)
+        found["scale"] = scale(options.device, short["seconds"] / 2, short["repetitions"])
         keep()
     print(f"\n{markdown(found)}")
     print(*reach(found), f"kept as {path}", sep="\n")

@@ -32,8 +32,8 @@ def floor(device: str = "cpu") -> dict[str, float]:
 
 def flops_of_step(workload, members: int) -> float:
     """Multiplications and additions of the matrix products of one step of all members."""
-    from reprise.shards import _cost
+    from reprise.shards import _program
     from reprise.stack import stacks
 
     (stack,) = stacks(workload.sweep(members).members(), torch.device("cpu"))
-    return _cost(stack).flops
+    return _program(stack).cost().flops

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import torch
 from jax import lax
 from torch import Tensor
@@ -83,15 +84,16 @@ class Jax:
         models = [materialise(workload.experiment(s, 1).model, seed) for s, seed in enumerate(seeds)]
         self.model = models[0]
         params = {
-            n: jnp.stack([m.get_parameter(n).detach().numpy() for m in models])
+            n: jnp.array(np.stack([m.get_parameter(n).detach().numpy() for m in models]))
             for n, _ in self.model.named_parameters()
         }
         zeros = jax.tree.map(jnp.zeros_like, params)
         self.carry = params, zeros, jax.tree.map(jnp.zeros_like, params), jnp.zeros(members, jnp.int32)
         data = [workload.data(seed, torch.device("cpu")) for seed in range(members)]
         own = isinstance(self.task, OnlineTeacher)  # every member its own teacher; other data are common
-        leaves = [jax.tree.map(lambda x: jnp.asarray(x.numpy()), d) for d in (data if own else data[:1])]
-        self.data = jax.tree.map(lambda *x: jnp.stack(x), *leaves) if own else leaves[0]
+        # stacked before they reach JAX, which would compile a program of as many inputs as there are members
+        leaves = [jax.tree.map(lambda x: x.numpy(), d) for d in (data if own else data[:1])]
+        self.data = jax.tree.map(lambda *x: jnp.asarray(np.stack(x) if own else x[0]), *leaves)
         self.data_axis = 0 if own else None
         self.keys = jax.random.split(jax.random.key(0), members)
         self._chunk = jax.jit(self._many, donate_argnums=0)

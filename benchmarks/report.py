@@ -1,11 +1,14 @@
-"""The table and the figure of a benchmark's result."""
+"""What was measured as Markdown: a table a workload, a table a series, sentences on scale."""
 
 from __future__ import annotations
 
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from .runner import CONTENDERS, ratio
 from .workloads import WORKLOADS
@@ -20,6 +23,8 @@ WANTED = {
     "W5": (3.0, 2.3),
 }
 OURS = ("eager", "flat", "compiled", "workers")
+FULL = 4  # the machine counts as full where a step takes so many times that of the smallest stack
+CLEAR = 64 * 2**20  # bytes from which a batch stands out from what else a process takes
 
 
 def best_jax(result: dict) -> str | None:
@@ -63,7 +68,94 @@ def markdown(found: dict) -> str:
                 f"{f'{memory / 2**20:.0f}' if (memory := values['memory']) else '–'} |"
             )
         lines.append("")
+    for name, results in found.get("series", {}).items():
+        lines += [*_series(name, results), ""]
+    if found.get("scale"):
+        lines += [*_scale(found["scale"]), ""]
     return "\n".join(lines)
+
+
+def rates(results: Sequence[dict]) -> dict[str, dict[int, list[float]]]:
+    """{contender: {members: throughput by repetition}} of a series; of JAX the faster form at each number."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for result in results:
+        jax = best_jax(result)
+        for name, values in result["contenders"].items():
+            if name == jax or not name.startswith("jax"):
+                key = "jax" if name == jax else name
+                found.setdefault(key, {})[result["members"]] = values["rate"]
+    return found
+
+
+def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float] | None:
+    """(power of the size that the time follows once the machine is full, the size from which it is).
+
+    None where the machine is full at fewer than two sizes.
+    """
+    sizes, seconds = np.asarray(sizes, dtype=float), np.asarray(seconds, dtype=float)
+    full = seconds >= FULL * seconds[0]
+    if full.sum() < 2:
+        return None
+    return float(np.polyfit(np.log(sizes[full]), np.log(seconds[full]), 1)[0]), float(sizes[full][0])
+
+
+def step_seconds(points: Sequence[dict]) -> list[float]:
+    """Median seconds of a step of all members, a point each."""
+    return [statistics.median(point["seconds"]) for point in points]
+
+
+def _series(name: str, results: list[dict]) -> list[str]:
+    counts = [result["members"] for result in results]
+    lines = [
+        f"**{name} against members**: member steps a second",
+        "",
+        f"| contender | {' | '.join(f'{n:,}' for n in counts)} |",
+        f"|---|{'---|' * len(counts)}",
+    ]
+    for contender, found in rates(results).items():
+        title = "JAX, the faster form" if contender == "jax" else CONTENDERS[contender]
+        cells = [f"{statistics.median(found[n]):,.0f}" if n in found else "–" for n in counts]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _scale(scale: dict) -> list[str]:
+    """How a step's time and the memory grow, in sentences."""
+    sentences = []
+    for gear, points in scale["members"].items():
+        fit = exponent([p["members"] for p in points], step_seconds(points))
+        if fit:
+            sentences.append(
+                f"Reprise, {gear}, in one process: from {fit[1]:,.0f} to {points[-1]['members']:,} members "
+                f"of W0 the time of a step follows their number to the power {fit[0]:.2f}."
+            )
+    points = scale["width"]["flat"]
+    fit = exponent([p["parameters"] for p in points], step_seconds(points))
+    if fit:
+        sentences.append(
+            f"With {points[0]['members']} members of W1 at widths up to {points[-1]['width']:,} it follows "
+            f"the number of parameters to the power {fit[0]:.2f}, from {fit[1]:,.0f} parameters a member on."
+        )
+    large = [p for p in every_point(scale) if p["measured"] is not None and p["predicted"] >= CLEAR]
+    if large:
+        ratios = [p["measured"] / p["predicted"] for p in large]
+        sentences.append(
+            f"Where a batch is predicted to need {CLEAR / 2**20:.0f} MB or more, the process grew by "
+            f"{min(ratios):.2f} to {max(ratios):.2f} times the prediction ({len(large)} points)."
+        )
+    limited = scale["limited"]
+    if limited["measured"] is not None:
+        sentences.append(
+            f"Told that {limited['allowed'] / 2**20:.0f} MB are free, it trained {limited['members']:,} "
+            f"members of W0 in {limited['batches']} batches and grew by "
+            f"{limited['measured'] / 2**20:.0f} MB."
+        )
+    return ["**Scale**: " + " ".join(sentences)] if sentences else []
+
+
+def every_point(scale: dict) -> list[dict]:
+    """All points at which nothing was withheld."""
+    return [p for kind in ("members", "width") for points in scale[kind].values() for p in points]
 
 
 def reach(found: dict) -> list[str]:

@@ -228,6 +228,44 @@ RESULT = {
 }
 
 
+def measured(series: bool = True) -> dict:
+    """What a benchmark leaves, made up: the loop is not timed at 16 members, and a step there takes 4 times
+    that of 4 members."""
+
+    def result(members: int, **rates: float) -> dict:
+        contenders = {
+            name.replace("_", "-"): {"start": 1.0, "rate": [0.9 * rate, rate, 1.1 * rate], "memory": 2**28}
+            for name, rate in rates.items()
+        }
+        return {"workload": "W0", "members": members, "contenders": contenders}
+
+    def point(members: int, width: int | None, seconds: float, predicted: float, **more: int) -> dict:
+        size = {"members": members, "width": width, "parameters": 1153 if width is None else width**2}
+        memory = {"predicted": int(predicted), "measured": int(1.5 * predicted)}
+        return more | size | memory | {"batches": 1, "steps": 10, "seconds": [seconds, seconds]}
+
+    whole = result(32, loop=1000.0, jax_vmap=5000.0, jax_map=4000.0, workers=10000.0)
+    found = {
+        "device": "CPU (made up)",
+        "threads": 2,
+        "date": "2026-01-01",
+        "versions": {"reprise": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
+        "floor": {"flops": 1e11, "bytes": 1e10},
+        "workloads": {"W0": whole | {"flops": 1e6}},
+        "series": {},
+        "scale": {},
+    }
+    if not series:
+        return found
+    first = result(1, loop=1000.0, jax_vmap=900.0, jax_map=1200.0, workers=2000.0)
+    found["series"]["W0"] = [first, result(16, jax_vmap=9000.0, jax_map=8000.0, workers=20000.0)]
+    members = [point(n, None, s, n * 8e6) for n, s in ((1, 1.0), (4, 4.0), (16, 16.0))]
+    widths = [point(4, width, width**3 / 32.0**3, 1e4 * width**2) for width in (32, 64, 128)]
+    limited = point(16, None, 16.0, 6e7, allowed=2**26) | {"batches": 3}
+    found["scale"] = {"members": {"flat": members}, "width": {"flat": widths}, "limited": limited}
+    return found
+
+
 def draw_curve() -> bytes:
     """A transparent picture of a falling curve between grey axes."""
     picture = Image.new("RGBA", (400, 200))

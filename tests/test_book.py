@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import yaml
-from conftest import RESULT, ROOT, draw_curve, execute_tiny
+from conftest import RESULT, ROOT, draw_curve, execute_tiny, measured
 from PIL import Image
 
 from reprise import notebook
@@ -251,7 +251,7 @@ def test_docstrings_become_restructured_text():
     ]
 
 
-REAL_PAGES = "how-to-read guide api internals status run-it add-a-paper".split()
+REAL_PAGES = "how-to-read guide api internals status run-it speed add-a-paper".split()
 
 
 class Page(HTMLParser):
@@ -314,6 +314,9 @@ def test_the_built_book_reads_without_a_network(executed):
         toc.replace("      - file: book/bibliography\n", more, 1)
         + ("  - caption: End\n    chapters:\n      - file: book/bibliography\n")
     )
+    (executed / "data/benchmarks").mkdir(parents=True)
+    (executed / "data/benchmarks/cpu.json").write_text(json.dumps(measured()))
+    (executed / "data/benchmarks/cpu.md").write_text("**W0**: a table\n")
     target, html = executed / "_build/stage", executed / "_build/html"
     stage.stage(executed, target)
     command = [sys.executable, ROOT / "workflow/render.py", target, html]
@@ -327,6 +330,9 @@ def test_the_built_book_reads_without_a_network(executed):
     assert 'property="og:description" content="Does it decay? 1 reproduced, 1 partly."' in text
     assert re.search(r'property="og:image" content="https://[\w.-]+/\w+/_images/tiny-decay.png"', text)
     assert (html / "_images/tiny-decay.png").exists()
+    assert {
+        i["class"] for i in Page((html / "book/speed.html").read_text()).images if "cpu-" in i["src"]
+    } == {"dark-light"}
     assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) < 20e6
 
 

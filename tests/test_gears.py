@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ import reprise.gears as gears
 import reprise.shards as shards
 from reprise import MLP, SGD, Adam, Experiment, Sweep, end, every, loss, training_loss
 from reprise.schedules import Triangle
-from reprise.tasks import Digits, InContextRegression
+from reprise.tasks import Digits, InContextRegression, Task
 from reprise.trace import cost_of, flatten
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler on this machine")
@@ -168,7 +169,7 @@ def test_a_long_run_of_large_members_is_split_to_fit_the_cache(monkeypatch):
     short = shards.plan(stack, "auto")
     assert short.size == 8 and short.bytes > 8 * 4 * stack.layout.size
     monkeypatch.setattr(shards, "_SPLIT_FROM", 0.0)
-    monkeypatch.setattr(shards, "_CACHE", short.bytes // 8 * 3)
+    monkeypatch.setattr(shards, "_CACHE", shards._program(stack).cost().peak // 8 * 3)
     monkeypatch.setattr(reprise.trace, "_SECONDS_PER_OPERATION", 0.0)
     pieces = shards.plan(stack, "auto").pieces(workers=1)
     assert [len(piece) for piece in pieces] == [3, 3, 2]
@@ -183,6 +184,42 @@ def test_members_that_do_not_fit_in_memory_together_are_split(monkeypatch):
     need = shards.plan(stack, "auto").bytes
     monkeypatch.setattr(reprise.device, "free_memory", lambda device: need // 2)
     assert [len(piece) for piece in shards.plan(stack, "auto").pieces(workers=1)] == [2, 2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fresh(Task):
+    """100 new normal inputs at every step."""
+
+    def data(self, stream):
+        return {}
+
+    def draw(self, data, stream, batch):
+        return {"inputs": stream.normal("x", (batch, 100))}
+
+    def loss(self, outputs, batch):
+        return (outputs**2).mean()
+
+
+def test_a_plan_counts_the_batches_drawn_ahead_and_the_draw_of_the_parameters(monkeypatch):
+    def fresh(seed):
+        return Experiment(MLP([100, 2]), Fresh(), SGD(0.1), 200, batch=50, seed=seed)
+
+    (stack,) = reprise.stack.stacks(Sweep(fresh, seed=list(range(8))).members(), torch.device("cpu"))
+    drawn, params = 8 * 50 * 100 * 4, 8 * 202 * 4  # bytes a step, and of the parameters
+    monkeypatch.setattr(gears, "_BLOCK_BYTES", 10 * drawn)
+    monkeypatch.setattr(shards, "_INITIAL", 0)
+    monkeypatch.setattr(shards, "_DRAWING", 0)
+    step = shards.plan(stack, "flat").bytes
+    assert step >= 3 * params + drawn
+    monkeypatch.setattr(shards, "_DRAWING", 3)
+    assert shards.plan(stack, "flat").bytes == step + 3 * 10 * drawn
+    # half of what the steps of all need, beside what is drawn ahead: that does not shrink with the batch
+    monkeypatch.setattr(reprise.device, "free_memory", lambda device: step // 2 + 3 * 10 * drawn)
+    half = shards.plan(stack, "flat")
+    assert half.size == 4 and half.bytes == step // 2 + 3 * 10 * drawn
+    monkeypatch.setattr(shards, "_INITIAL", 10**6)
+    monkeypatch.setattr(reprise.device, "free_memory", lambda device: 10**6 * params // 4)
+    assert shards.plan(stack, "flat").size == 2
 
 
 def test_a_piece_that_exceeds_the_memory_of_a_gpu_is_halved(monkeypatch):

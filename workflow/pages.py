@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -281,10 +282,26 @@ def _check_row(check: Mapping[str, Any]) -> str:
     )
 
 
-def speed(folder: Path) -> str:
-    """The tables that `make bench` left, a machine each."""
-    tables = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))]
-    return "\n\n".join(tables) or "*No measurement is kept yet: `make bench` makes one.*"
+def speed(folder: Path, pictures: Path) -> str:
+    """The tables that `make bench` left, a machine each, and under them the figures of its series.
+
+    pictures: the folder `_generated` of the staging tree.
+    """
+    from benchmarks import figure
+
+    parts = []
+    for path in sorted(folder.glob("*.md")):
+        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        parts.append(path.read_text(encoding="utf-8"))
+        parts += [_figure(*drawn) for drawn in figure.pictures(found, pictures, path.stem)]
+    return "\n\n".join(parts) or "*No measurement is kept yet: `make bench` makes one.*"
+
+
+def _figure(file: str, alt: str, caption: str) -> str:
+    """A generated picture that reads on both grounds, for a page in `book/`."""
+    name = file.partition(".")[0]
+    options = f":name: {name}\n:alt: {alt}\n:class: dark-light\n:width: 100%"
+    return f"```{{figure}} ../_generated/{file}\n{options}\n\n{caption}\n```"
 
 
 def api(library: Path, inner: bool) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent))  # for benchmarks
 
 import pages
 
@@ -69,7 +70,7 @@ def stage(root: Path, target: Path) -> None:
             f"### {caption}\n\n{pages.gallery([cards[slug] for slug in slugs])}"
             for caption, slugs in notebook.parts(root).items()
         ),
-        "speed": pages.speed(root / "data/benchmarks"),
+        "speed": pages.speed(root / "data/benchmarks", target / "_generated"),
         "api": pages.api(Path(notebook.__file__).parent, inner=False),
         "internals": pages.api(Path(notebook.__file__).parent, inner=True),
     }

@@ -32,6 +32,11 @@ def traceable(gear: str, steps: int) -> bool:
     return steps >= _TRACE_FROM if gear == "auto" else gear != "eager"
 
 
+def block_length(drawn: int) -> int:
+    """Steps whose batches are drawn together, of so many bytes each."""
+    return max(1, min(_BLOCK_STEPS, _BLOCK_BYTES // max(drawn, 1)))
+
+
 class Program:
     """The training steps of a stack.
 
@@ -51,8 +56,9 @@ class Program:
         )
         self.batch, self.batch_spec = pytree.tree_flatten(one)
         self.dims = stack.data_dims["train"] if stack.full_batch else pytree.tree_map(lambda x: 0, one)
-        drawn = 0 if stack.full_batch else sum(x.numel() * x.element_size() for x in self.batch)
-        self.length = max(1, min(_BLOCK_STEPS, _BLOCK_BYTES // max(drawn, 1)))  # steps of a block
+        # bytes that are drawn for a step
+        self.drawn = 0 if stack.full_batch else sum(x.numel() * x.element_size() for x in self.batch)
+        self.length = block_length(self.drawn)
         self.together = 1  # steps of one call
         self.gear = "eager"
         self._name = f"{stack.program} {self.dims} {self.carry_spec} {self.batch_spec} {self.hyper_spec}"

@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,15 +15,16 @@ import torch
 
 from . import device as devices
 from .checkpoint import Checkpoint
-from .gears import Program, traceable
+from .gears import Program, block_length, traceable
 from .probes.schedule import Scheduled
 from .stack import Member, Stack, stacks
-from .trace import Cost
 from .train import Outcome, Run
 
 _SPLIT_FROM = 20.0  # predicted seconds from which members are regrouped to fit the cache
 _SPREAD_FROM = 30.0  # predicted seconds from which worker processes pay for their start
 _CACHE = 2 * 2**20  # bytes that a core keeps close
+_DRAWING = 12  # times a block of batches, while the next is drawn, with what the allocator holds on to
+_INITIAL = 13  # times the parameters, while they are drawn
 _RETRIES = 3  # times that the pieces of killed workers are taken up again
 
 
@@ -53,7 +55,8 @@ def plan(stack: Stack, gear: str) -> Plan:
     choice depends on shapes, on the number of steps and on the memory of the machine, never on a clock.
     """
     n, steps = len(stack), max(stack.budgets)
-    cost = _cost(stack) if traceable(gear, steps) else None
+    program = _program(stack) if traceable(gear, steps) else None
+    cost = program.cost() if program else None
     if cost is None:
         return Plan(stack, n, 0.0, 0)
     size, seconds = n, steps * (cost.overhead + cost.work)
@@ -61,14 +64,22 @@ def plan(stack: Stack, gear: str) -> Plan:
     if stack.device.type == "cpu" and (seconds > _SPLIT_FROM or gear == "compiled"):
         # a batch shares the overhead of a step: keep it below a tenth
         size = min(n, max(_CACHE // peak, math.ceil(10 * cost.overhead / max(work, 1e-9))))
-    size = max(1, min(size, devices.free_memory(stack.device) // peak))
-    return Plan(stack, size, seconds, size * peak)
+
+    def needs(size: int) -> int:
+        """Bytes of a batch of so many members: at the start, or in a step beside what is kept and drawn."""
+        params, drawn = size * stack.layout.size * stack.dtype.itemsize, program.drawn * size // n
+        step = size * peak + 2 * params + _DRAWING * drawn * min(steps, block_length(drawn))
+        return max(step, _INITIAL * params)
+
+    fit = bisect_right(range(1, n + 1), devices.free_memory(stack.device), key=needs)
+    size = max(1, min(size, fit))
+    return Plan(stack, size, seconds, needs(size))
 
 
-def _cost(stack: Stack) -> Cost | None:
+def _program(stack: Stack) -> Program:
     params = torch.zeros(len(stack), stack.layout.size, dtype=stack.dtype, device=stack.device)
     alive = torch.ones(len(stack), dtype=torch.bool, device=stack.device)
-    return Program(stack, (params, stack.rule.init(params), alive, alive.to(torch.int64))).cost()
+    return Program(stack, (params, stack.rule.init(params), alive, alive.to(torch.int64)))
 
 
 def workers_for(plans: Sequence[Plan], places: Sequence[torch.device], workers: int | str) -> int:
