@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._triton import has_triton
 
+from .rewrites import rewritten
 from .stack import Stack, Timetable
 from .trace import Cost, cost_of, flatten
 
@@ -48,6 +49,7 @@ class Program:
     def __init__(self, stack: Stack, carry: tuple) -> None:
         self.stack = stack
         self.carry, self.carry_spec = pytree.tree_flatten(carry)
+        self.carry = list(map(torch.Tensor.contiguous, self.carry))
         self.numbers, self.hyper_spec = pytree.tree_flatten(
             stack.numbers(), is_leaf=lambda x: isinstance(x, Timetable)
         )
@@ -157,7 +159,8 @@ class Block:
         numbers = [
             x.table(begin, stop, stack.device) if isinstance(x, Timetable) else x for x in program.numbers
         ]
-        self.tensors = [*batches, *numbers, torch.arange(begin, stop, device=stack.device)]
+        steps = torch.arange(begin, stop, device=stack.device)
+        self.tensors = [x.contiguous() for x in (*batches, *numbers, steps)]
         self.by_step = [*program._by_step, True]
         self._steps = stop - begin
 
@@ -207,9 +210,22 @@ def has_compiler() -> bool:
 
 
 @functools.cache
-def _compile(graph: torch.fx.GraphModule) -> Callable[..., list[Tensor]]:
-    """A traced function as machine code, kept on disk by torch for the next run."""
-    return torch.compile(graph, fullgraph=True, dynamic=False)
+def _compile(graph: torch.fx.GraphModule) -> Callable[..., Sequence[Tensor]]:
+    """A traced function as machine code, kept on disk by torch for the next run.
+
+    Inputs must have the strides of the trace: what looks at them at every call would cost as much as a step of
+    a small model. Where the code cannot be made a warning says so, and the graph itself is returned.
+    """
+    from torch._inductor import compile as machine_code
+
+    form = rewritten(graph)
+    example = [node.meta["val"] for node in form.graph.nodes if node.op == "placeholder"]
+    try:
+        # on a CPU the calls between the loops too are written in C++
+        return machine_code(form, example, options={"cpp_wrapper": example[0].device.type == "cpu"})
+    except Exception as error:
+        warnings.warn(f"a step could not be compiled and runs as it was traced: {error}", stacklevel=2)
+        return graph
 
 
 def _step(stack: Stack, dims: Any, specs: tuple) -> Callable[..., list[Tensor]]:
@@ -233,6 +249,6 @@ def _step(stack: Stack, dims: Any, specs: tuple) -> Callable[..., list[Tensor]]:
         alive = alive & ((moved * 0).sum(1) == 0)  # 0 * inf and 0 * nan are nan
         loss = losses[0] if losses else torch.full_like(moved[:, 0], torch.nan)
         carried = torch.where(alive[:, None], moved, params), state, alive, lived + alive
-        return [*pytree.tree_leaves(carried), torch.where(alive, loss, torch.nan)]
+        return [x.contiguous() for x in (*pytree.tree_leaves(carried), torch.where(alive, loss, torch.nan))]
 
     return step

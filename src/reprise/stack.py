@@ -120,7 +120,7 @@ class Stack:
         for tensors in zip(*columns, strict=True):
             distinct = list({id(t): t for t in tensors}.values())
             shared = len(distinct) == 1 or all(torch.equal(distinct[0], t) for t in distinct[1:])
-            stacked.append((distinct[0] if shared else torch.stack(tensors)).to(self.device))
+            stacked.append((distinct[0] if shared else torch.stack(tensors)).to(self.device).contiguous())
             dims.append(None if shared else 0)
         return pytree.tree_unflatten(stacked, spec[0]), pytree.tree_unflatten(dims, spec[0])
 
