@@ -127,6 +127,18 @@ def test_without_a_compiler_it_says_so_once_and_runs_flat(monkeypatch):
     close(found, Sweep(small, lr=[0.01], seed=[0]).train([end(loss)], gear="eager").record)
 
 
+@needs_compiler
+def test_a_step_that_cannot_be_compiled_says_so_and_runs_flat(monkeypatch):
+    def broken(graph, example):
+        raise NotImplementedError("no code for this")
+
+    monkeypatch.setattr(torch._inductor, "compile", broken)
+    monkeypatch.setattr(gears, "_compile", gears._compile.__wrapped__)
+    with pytest.warns(UserWarning, match="could not be compiled and runs as it was traced: no code"):
+        found = Sweep(small, lr=[0.01], seed=[0]).train([end(loss)], gear="compiled").record
+    close(found, Sweep(small, lr=[0.01], seed=[0]).train([end(loss)], gear="eager").record)
+
+
 # --- what a step takes ---
 
 

@@ -213,19 +213,20 @@ def has_compiler() -> bool:
 def _compile(graph: torch.fx.GraphModule) -> Callable[..., Sequence[Tensor]]:
     """A traced function as machine code, kept on disk by torch for the next run.
 
-    Inputs must have the strides of the trace: what looks at them at every call would cost as much as a step of
-    a small model. Where the code cannot be made a warning says so, and the graph itself is returned.
+    Inputs must have the strides of the trace: a look at them in every call would cost as much as a step of a
+    small model. Where the code cannot be made a warning says so, and the graph itself is returned.
     """
     from torch._inductor import compile as machine_code
 
     form = rewritten(graph)
     example = [node.meta["val"] for node in form.graph.nodes if node.op == "placeholder"]
     try:
-        # on a CPU the calls between the loops too are written in C++
-        return machine_code(form, example, options={"cpp_wrapper": example[0].device.type == "cpu"})
+        code = machine_code(form, example)
+        code(*(torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in example))
     except Exception as error:
         warnings.warn(f"a step could not be compiled and runs as it was traced: {error}", stacklevel=2)
         return graph
+    return code
 
 
 def _step(stack: Stack, dims: Any, specs: tuple) -> Callable[..., list[Tensor]]:

@@ -1,4 +1,4 @@
-"""Forms of operations that compiled code computes faster on a CPU: the same mathematics, rounded otherwise."""
+"""Forms of operations that compiled code is faster with on a CPU: the same mathematics, other rounding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rewritten(graph: GraphModule) -> GraphModule:
 
 
 def _tanh(x: Tensor) -> Tensor:
-    """By one exponential: off by a rounding of 1, where the library's is exact to a rounding of the result."""
+    """By one exponential: off by a rounding of 1, where torch's is off by a rounding of the result."""
     return 1 - 2 / (torch.exp(2 * x) + 1)
 
 

@@ -62,8 +62,8 @@ def plan(stack: Stack, gear: str) -> Plan:
     size, seconds = n, steps * (cost.overhead + cost.work)
     work, peak = cost.work / n, max(1, cost.peak // n)
     if stack.device.type == "cpu" and (seconds > _SPLIT_FROM or gear == "compiled"):
-        # a batch shares the overhead of a step: keep it below a tenth
-        size = min(n, max(_CACHE // peak, math.ceil(10 * cost.overhead / max(work, 1e-9))))
+        # a batch shares the overhead of a step, as it is without machine code: keep it below a fifth
+        size = min(n, max(_CACHE // peak, math.ceil(5 * cost.overhead / max(work, 1e-9))))
 
     def needs(size: int) -> int:
         """Bytes of a batch of so many members: at the start, or in a step beside what is kept and drawn."""
