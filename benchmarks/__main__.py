@@ -28,7 +28,7 @@ from .scale import scale
 from .workloads import WORKLOADS
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "benchmarks"
-SERIES = {"W0": (1, 4, 16, 64, 256, 1024, 4096), "W1": (1, 4, 16, 64)}
+SERIES = {"W0": (1, 4, 16, 64, 256, 1024), "W1": (1, 4, 16, 64)}
 SERIES_CONTENDERS = ("loop", "vmap", "jax-vmap", "jax-map", "compiled", "workers")
 SHORT = {"seconds": 1.0, "repetitions": 3}  # of the many points of a series, at most
 

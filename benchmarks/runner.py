@@ -128,6 +128,10 @@ class Contestant:
         self.pipe.send(message)
         return self._answer()
 
+    def time(self, steps: int) -> float:
+        """Seconds of `steps` less `few` steps: what a long run takes for them, its start apart."""
+        return self.ask("time", steps) - (self.ask("time", self.few) if self.few else 0.0)
+
     def close(self) -> None:
         self.pipe.send(None)
         self.process.join(10)
@@ -163,17 +167,18 @@ def compare(
         if not gap <= TOLERANCE:
             raise ValueError(f"{workload}: {name} and {contenders[0]} differ by {gap:.1e} of their values")
         # as many steps as fill the time of a repetition; what is compiled on the way counts as the start
-        few = steps = contestant.chunk
-        contestant.start = contestant.setup + contestant.ask("time", few)
-        took, before = contestant.ask("time", few), math.inf
+        chunk, calls, before = contestant.chunk, 1, math.inf
+        contestant.few = chunk if WORKLOADS[workload].kind == "train" else 0
+        contestant.start = contestant.setup + contestant.ask("time", chunk)
+        took = contestant.time(contestant.few + chunk)
         while took < seconds / 2 or took < before / 2:
             if took < seconds / 2:
-                steps, before = steps * (2 if took > seconds / 8 else 8), math.inf
+                calls, before = calls * (2 if took > seconds / 8 else 8), math.inf
             else:
                 before = took
             contestant.start += took
-            took = contestant.ask("time", steps) - contestant.ask("time", few)
-        contestant.few, contestant.steps = few, max(2, round(steps / few * seconds / took)) * few
+            took = contestant.time(contestant.few + calls * chunk)
+        contestant.steps = contestant.few + max(1, round(calls * seconds / took)) * chunk
         say(
             f"  {workload} {name}: {gap:.0e} apart, {contestant.start:.1f} s to start, "
             f"{contestant.steps} steps a repetition"
@@ -181,8 +186,7 @@ def compare(
         field.append(contestant)
     for _ in range(repetitions):
         for contestant in field:
-            # the difference of a long call and a short one: the rate of a long run
-            took = contestant.ask("time", contestant.steps) - contestant.ask("time", contestant.few)
+            took = contestant.time(contestant.steps)
             contestant.times.append((contestant.steps - contestant.few) * members / took)
     for contestant in field:
         result[contestant.name] = {
