@@ -84,10 +84,10 @@ def _orthonormal_rows(basis: Tensor | None, block: Tensor) -> tuple[Tensor, Tens
     tiny = torch.finfo(block.dtype).tiny
     rows, alive = [], []
     for row in block.unbind(0):
-        known = torch.stack(rows) if rows else block[:0]
-        known = known if basis is None else torch.cat([basis, known])
+        parts = [*([] if basis is None else [basis]), *([torch.stack(rows)] if rows else [])]
+        known = torch.cat(parts) if len(parts) > 1 else parts[0] if parts else None
         for _ in range(3):  # after two passes an independent row has norm 1, so the third tells
-            row = row - (known @ row) @ known if len(known) else row
+            row = row if known is None else row - (known @ row) @ known
             norm = torch.linalg.vector_norm(row)
             row = row / norm.clamp(min=tiny)
         alive.append(norm > 0.5)
