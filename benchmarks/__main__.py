@@ -109,7 +109,8 @@ def main() -> None:
             found["workloads"][name]["flops"] = flops_of_step(WORKLOADS[name], WORKLOADS[name].members)
         keep()
     for name in [n for n in workloads if n in SERIES] if options.series else ():
-        for found["series"][name] in series(name, contenders, device=options.device, **short):
+        for so_far in series(name, contenders, device=options.device, **short):
+            found["series"][name] = so_far
             keep()
     if options.scale:
         print("scale: Reprise alone", flush=True)
