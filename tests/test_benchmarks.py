@@ -120,7 +120,7 @@ def test_who_needs_longer_than_a_repetition_for_a_step_is_left_out(monkeypatch):
 
     monkeypatch.setattr(bench, "compare", compare)
     monkeypatch.setattr(bench, "SERIES", {"W0": (1, 64, 256)})
-    found = bench.series("W0", ["loop", "compiled", "eager"], seconds=1.0)
+    *_, found = bench.series("W0", ["loop", "compiled", "eager"], seconds=1.0)
     assert asked == [(1, ["loop", "compiled"]), (64, ["loop", "compiled"]), (256, ["compiled"])]
     assert [result["members"] for result in found] == [1, 64, 256]
 
