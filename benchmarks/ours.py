@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from reprise import end
+from reprise import at, training_loss
 from reprise.curvature import hessian_operator, lanczos
 from reprise.stack import stacks
 from reprise.train import Run
@@ -34,24 +36,31 @@ class Ours:
         return torch.empty(0)
 
     def _losses(self, steps: int) -> Tensor:
-        from reprise import at, training_loss
-
         probe = at([steps - 1], training_loss)
         options = {"gear": self.gear, "workers": self.workers, "device": self.device}
         record = self.workload.sweep(self.members, steps).train([probe], progress=False, **options).record
         return torch.from_numpy(record.training_loss.values).reshape(self.members)
 
-    def eigenvalues(self, k: int, iterations: int, start: Tensor) -> Tensor:
-        """(M, k) by `reprise.curvature.lanczos` as a probe at the end of no training."""
-
-        def spectrum(snapshot) -> dict:
-            pairs = lanczos(hessian_operator(snapshot.loss_at, snapshot.vector), start, iterations)
-            return {"spectrum": (("eigenvalue",), pairs.values[:k])}
-
-        sweep = self.workload.sweep(self.members, 0)
+    def spectra(self, k: int, iterations: int, start: Tensor, times: int) -> Tensor:
+        """(M, k) of the initial networks; measured before each of so many training steps."""
+        sweep = self.workload.sweep(self.members, times)
         options = {"gear": self.gear, "workers": self.workers, "device": self.device}
-        record = sweep.train([end(spectrum)], progress=False, **options).record
-        return torch.from_numpy(record.spectrum.values)
+        probe = at(range(times), Spectrum(k, iterations, start))
+        record = sweep.train([probe], progress=False, **options).record
+        return torch.from_numpy(record.spectrum.isel(step=0).values)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Probe: the k largest Ritz values of the Hessian of the training loss, by Lanczos."""
+
+    k: int
+    products: int
+    start: Tensor
+
+    def __call__(self, snapshot: Any) -> dict:
+        operator = hessian_operator(snapshot.loss_at, snapshot.vector)
+        return {"spectrum": (("eigenvalue",), lanczos(operator, self.start, self.products).values[: self.k])}
 
 
 def first_batches(workload: Workload, members: int, steps: int, device: torch.device) -> list[dict]:

@@ -61,6 +61,8 @@ def serve(pipe: Any, contender: str, workload: str, members: int, device: str) -
     def work(steps: int, batches: Any = None) -> torch.Tensor:
         if description.kind == "train":
             return runner.train(steps, batches)
+        if hasattr(runner, "spectra"):
+            return runner.spectra(EIGENVALUES, ITERATIONS, start, steps)
         for _ in range(steps):
             values = runner.eigenvalues(EIGENVALUES, ITERATIONS, start)
         return values
@@ -130,7 +132,7 @@ class Contestant:
 
     def time(self, steps: int) -> float:
         """Seconds of `steps` less `few` steps: what a long run takes for them, its start apart."""
-        return self.ask("time", steps) - (self.ask("time", self.few) if self.few else 0.0)
+        return self.ask("time", steps) - self.ask("time", self.few)
 
     def close(self) -> None:
         self.pipe.send(None)
@@ -168,7 +170,7 @@ def compare(
             raise ValueError(f"{workload}: {name} and {contenders[0]} differ by {gap:.1e} of their values")
         # as many steps as fill the time of a repetition; what is compiled on the way counts as the start
         chunk, calls, before = contestant.chunk, 1, math.inf
-        contestant.few = chunk if WORKLOADS[workload].kind == "train" else 0
+        contestant.few = chunk
         contestant.start = contestant.setup + contestant.ask("time", chunk)
         took = contestant.time(contestant.few + chunk)
         while took < seconds / 2 or took < before / 2:

@@ -133,7 +133,7 @@ def test_a_step_that_cannot_be_compiled_says_so_and_runs_flat(monkeypatch):
         raise NotImplementedError("no code for this")
 
     monkeypatch.setattr(torch._inductor, "compile", broken)
-    monkeypatch.setattr(gears, "_compile", gears._compile.__wrapped__)
+    monkeypatch.setattr(gears, "compiled", gears.compiled.__wrapped__)
     with pytest.warns(UserWarning, match="could not be compiled and runs as it was traced: no code"):
         found = Sweep(small, lr=[0.01], seed=[0]).train([end(loss)], gear="compiled").record
     close(found, Sweep(small, lr=[0.01], seed=[0]).train([end(loss)], gear="eager").record)

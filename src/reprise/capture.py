@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .gears import Program, _compile, traced
+from .gears import Program, compiled, traced
 from .stack import Timetable
 
 _TOGETHER = 8  # steps of a replay
@@ -46,7 +46,7 @@ def launch(program: Program, gear: str, steps: int) -> Called | Captured:
 
 
 def _key(program: Program) -> str:
-    return f"{program._name} {len(program.stack)}"
+    return f"{program.name} {len(program.stack)}"
 
 
 def captures(device: torch.device) -> bool:
@@ -97,8 +97,8 @@ class Captured:
     def __init__(self, program: Program, steps: int) -> None:
         self.program, self.together = program, _TOGETHER
         self.length = _block_length(program, steps)
-        flat = program._flat(1).graph
-        self._step = _compile(flat) if program.gear == "compiled" else flat
+        flat = program.flat(1).graph
+        self._step = compiled(flat) if program.gear == "compiled" else flat
         first = program.block(0, 1)
         self._by_step = first.by_step
         self._inputs = [
@@ -151,12 +151,12 @@ class Captured:
 
     def _trace_draws(self) -> Callable[..., list[Tensor]] | None:
         """The draw of a block's batches from flat lists; None, and a warning, if it cannot be traced."""
-        stack, name = self.program.stack, f"{self.program._name} consecutive draws"
+        stack, name = self.program.stack, f"{self.program.name} consecutive draws"
         example = stack.run_keys, stack.data, self._steps
         flat = traced(name, stack.draw_consecutive, example, "the draw of batches", must=False)
         if flat is None:
             return None
-        return _compile(flat.graph) if self.program.gear == "compiled" else flat.graph
+        return compiled(flat.graph) if self.program.gear == "compiled" else flat.graph
 
     def _fill(self) -> None:
         """Draw the batches of a block into their tables."""

@@ -21,10 +21,23 @@ Loss = Callable[[Tensor], Tensor]
 Operator = Callable[[Tensor], Tensor]  # a symmetric linear map of the rows of a block, (n, P) -> (n, P)
 
 
-def hessian_operator(loss: Loss, vector: Tensor) -> Operator:
+def double_backward(loss: Loss, vector: Tensor) -> Operator:
     """The Hessian of the loss at the vector, as a map of the rows of (n, P), by double backward passes."""
     pull = vjp(grad(loss), vector)[1]
-    return lambda block: vmap(lambda row: pull(row)[0])(block)
+
+    def product(row: Tensor) -> Tensor:
+        return pull(row)[0]
+
+    return lambda block: product(block[0])[None] if len(block) == 1 else vmap(product)(block)
+
+
+def hessian_operator(loss: Loss, vector: Tensor) -> Operator:
+    """The Hessian of the loss at the vector, as a map of the rows of (n, P).
+
+    A loss may bring a traced form of it, as the training loss of a snapshot does (`loss.hessian(vector)`).
+    """
+    own = loss.hessian(vector) if hasattr(loss, "hessian") else None
+    return own or double_backward(loss, vector)
 
 
 def hvp(loss: Loss, vector: Tensor, directions: Tensor) -> Tensor:
@@ -79,20 +92,32 @@ class EigenPairs(NamedTuple):
     residuals: Tensor
 
 
-def _orthonormal_rows(basis: Tensor | None, block: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of block made orthonormal to the basis and to each other; a dependent row becomes 0."""
+def _orthonormal_rows(recent: list[Tensor], basis: list[Tensor], block: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of block made orthonormal to the basis and to each other; a dependent row becomes 0.
+
+    recent: the rows of the basis that the block is not already nearly orthogonal to.
+    """
     tiny = torch.finfo(block.dtype).tiny
     rows, alive = [], []
     for row in block.unbind(0):
-        parts = [*([] if basis is None else [basis]), *([torch.stack(rows)] if rows else [])]
-        known = torch.cat(parts) if len(parts) > 1 else parts[0] if parts else None
-        for _ in range(3):  # after two passes an independent row has norm 1, so the third tells
-            row = row if known is None else row - (known @ row) @ known
+        # twice is enough: the second pass takes little from an independent row
+        for rest in (recent, basis):
+            known = [*rest, torch.stack(rows)] if rows else rest
+            shares = [some @ row for some in known]
+            for some, share in zip(known, shares, strict=True):
+                row = row - share @ some
             norm = torch.linalg.vector_norm(row)
             row = row / norm.clamp(min=tiny)
         alive.append(norm > 0.5)
         rows.append(torch.where(alive[-1], row, 0))
     return torch.stack(rows), torch.stack(alive)
+
+
+def _append(parts: list[Tensor], block: Tensor) -> None:
+    """Add rows to a basis held in parts, each longer than the next: few parts, and rows are rarely copied."""
+    parts.append(block)
+    while len(parts) > 1 and len(parts[-2]) <= len(parts[-1]):
+        parts[-2:] = [torch.cat(parts[-2:])]
 
 
 def ritz_pairs(operator: Operator, start: Tensor, k: int, iterations: int) -> EigenPairs:
@@ -116,13 +141,18 @@ def ritz_pairs(operator: Operator, start: Tensor, k: int, iterations: int) -> Ei
     size = start.shape[-1]
     if not 1 <= k <= min(size, len(start) * iterations):
         raise ValueError(f"k: expected 1 to {min(size, len(start) * iterations)} pairs, got {k}")
-    basis, alive = _orthonormal_rows(None, start)
-    image = operator(basis)
-    last = image
-    while len(basis) < min(size, len(start) * iterations):
-        block, fresh = _orthonormal_rows(basis, last[: size - len(basis)])
-        last = operator(block)
-        basis, image, alive = torch.cat([basis, block]), torch.cat([image, last]), torch.cat([alive, fresh])
+    parts: list[Tensor] = []
+    recent: list[Tensor] = []  # an image has components along its block, the one before and the one after
+    images, alive, block, found = [], [], start, 0
+    while found < min(size, len(start) * iterations):
+        block, fresh = _orthonormal_rows(recent, parts, block[: size - found])
+        _append(parts, block)
+        recent = [*recent[-1:], block]
+        found += len(block)
+        block = operator(block)
+        images.append(block)
+        alive.append(fresh)
+    basis, image, alive = torch.cat(parts), torch.cat(images), torch.cat(alive)
     small = basis @ image.T
     finite = torch.isfinite(small).all()
     small = torch.where(finite, (small + small.T) / 2, 0)
@@ -176,6 +206,11 @@ class Sharpness:
     k: int = 1
     iterations: int = 5
     first: int = 30
+
+    @property
+    def products(self) -> int:
+        """Products with the Hessian in a visit."""
+        return self.k * self.iterations
 
     def init(self, snapshot) -> Tensor:
         vector = snapshot.vector

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,3 +75,18 @@ def exact_arithmetic() -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, matmul.allow_fp16_reduced_precision_reduction = before
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let this process keep large blocks that it frees, where the C library is glibc.
+
+    Else each tensor of some 100 kB comes from the system anew, and its pages cost as much as its arithmetic.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    trim_threshold, mmap_threshold = -1, -3  # their numbers in malloc.h
+    mallopt(mmap_threshold, 2**25)  # the most that older versions take
+    mallopt(trim_threshold, 2**30)

@@ -19,7 +19,7 @@ from .trace import Cost, cost_of, flatten
 GEARS = ("auto", "eager", "flat", "compiled")
 
 _TRACE_FROM = 150  # steps from which tracing the step pays for itself
-_COMPILE_FROM = 90.0  # predicted seconds of training from which compiling the step pays for itself
+COMPILE_FROM = 90.0  # predicted seconds of training from which compiling the step pays for itself
 _TOGETHER = 8  # steps that a compiled call takes where a step is short
 _SHORT = 2e-3  # seconds
 _BLOCK_BYTES = 24 * 2**20  # batches drawn ahead of the steps that use them: larger blocks leave the cache
@@ -63,15 +63,16 @@ class Program:
         self.length = block_length(self.drawn)
         self.together = 1  # steps of one call
         self.gear = "eager"
-        self._name = f"{stack.program} {self.dims} {self.carry_spec} {self.batch_spec} {self.hyper_spec}"
+        # what its traced forms are known by
+        self.name = f"{stack.program} {self.dims} {self.carry_spec} {self.batch_spec} {self.hyper_spec}"
 
     def shift(self, gear: str, steps: int) -> None:
         """Choose how to run: the gear asked for, or for "auto" the one that pays for so many steps."""
         if gear == "auto":
             cost = self.cost() if traceable(gear, steps) else None
             seconds = 0.0 if cost is None else steps * (cost.overhead + cost.work)
-            gear = "eager" if cost is None else "compiled" if seconds > _COMPILE_FROM else "flat"
-        if gear == "compiled" and not self._compiles():
+            gear = "eager" if cost is None else "compiled" if seconds > COMPILE_FROM else "flat"
+        if gear == "compiled" and not compiles(self.stack.device):
             gear = "flat"
         self.gear = gear
         if gear == "compiled" and self.cost().work < _SHORT:
@@ -80,7 +81,7 @@ class Program:
 
     def cost(self) -> Cost | None:
         """What a step takes, or None (and a warning) where it cannot be traced."""
-        flat = self._flat(1, must=False)
+        flat = self.flat(1, must=False)
         return None if flat is None else cost_of(flat.graph, self.stack.device)
 
     # --- functions of flat lists ---
@@ -95,22 +96,23 @@ class Program:
         carry, rest = list(leaves[: len(self.carry)]), leaves[len(self.carry) : -1]
         losses = []
         for t in range(self.together):
-            now = [x[t] if by_step else x for x, by_step in zip(rest, self._by_step, strict=True)]
+            now = [x[t] if by_step else x for x, by_step in zip(rest, self.by_step, strict=True)]
             *carry, loss = self.step(*carry, *now, leaves[-1][t])
             losses.append(loss)
         return [*carry, torch.stack(losses)]
 
     @property
-    def _by_step(self) -> list[bool]:
+    def by_step(self) -> list[bool]:
         """Which inputs after what the loop carries have a step axis when several steps are taken at once."""
         return [not self.stack.full_batch] * len(self.batch) + [
             isinstance(x, Timetable) for x in self.numbers
         ]
 
-    def _flat(self, n: int, must: bool = True) -> Any:
+    def flat(self, n: int, must: bool = True) -> Any:
+        """The traced form of n steps (1 or `together`); where tracing fails see `traced`."""
         example = [*self.carry, *self.block(0, n).inputs(0, n)]
         return traced(
-            f"{self._name} {n}", self.step if n == 1 else self.steps, tuple(example), "the step", must
+            f"{self.name} {n}", self.step if n == 1 else self.steps, tuple(example), "the step", must
         )
 
     def take(self, n: int) -> Callable[..., list[Tensor]]:
@@ -126,11 +128,8 @@ class Program:
     def _make(self, n: int) -> Callable[..., list[Tensor]]:
         if self.gear == "eager":
             return self.step
-        flat = self._flat(n)
-        return _compile(flat.graph) if self.gear == "compiled" and n == self.together else flat.graph
-
-    def _compiles(self) -> bool:
-        return has_compiler() and (self.stack.device.type == "cpu" or has_triton())
+        flat = self.flat(n)
+        return compiled(flat.graph) if self.gear == "compiled" and n == self.together else flat.graph
 
     # --- batches and numbers ---
 
@@ -144,10 +143,10 @@ class Program:
         if self.gear != "compiled" or stack.ordered or stop - begin != self.length:
             return pytree.tree_leaves(stack.batches(begin, stop))
         example = stack.run_keys, stack.data, torch.arange(begin, stop, device=stack.device)
-        flat = traced(f"{self._name} draws", stack.draw, example, "the draw of batches", must=False)
+        flat = traced(f"{self.name} draws", stack.draw, example, "the draw of batches", must=False)
         if flat is None:
             return pytree.tree_leaves(stack.draw(*example))
-        return list(_compile(flat.graph)(*pytree.tree_leaves(example)))
+        return list(compiled(flat.graph)(*pytree.tree_leaves(example)))
 
 
 class Block:
@@ -161,7 +160,7 @@ class Block:
         ]
         steps = torch.arange(begin, stop, device=stack.device)
         self.tensors = [x.contiguous() for x in (*batches, *numbers, steps)]
-        self.by_step = [*program._by_step, True]
+        self.by_step = [*program.by_step, True]
         self._steps = stop - begin
 
     @functools.cached_property
@@ -209,8 +208,13 @@ def has_compiler() -> bool:
     return True
 
 
+def compiles(device: torch.device) -> bool:
+    """Whether compiled steps can be made for a device; says so once if there is no compiler."""
+    return has_compiler() and (device.type == "cpu" or has_triton())
+
+
 @functools.cache
-def _compile(graph: torch.fx.GraphModule) -> Callable[..., Sequence[Tensor]]:
+def compiled(graph: torch.fx.GraphModule) -> Callable[..., Sequence[Tensor]]:
     """A traced function as machine code, kept on disk by torch for the next run.
 
     Inputs must have the strides of the trace: a look at them in every call would cost as much as a step of a

@@ -17,12 +17,13 @@ from . import device as devices
 from .checkpoint import Checkpoint
 from .gears import Program, block_length, traceable
 from .probes.schedule import Scheduled
+from .products import products_of
 from .stack import Member, Stack, stacks
 from .train import Outcome, Run
 
 _SPLIT_FROM = 20.0  # predicted seconds from which members are regrouped to fit the cache
 _SPREAD_FROM = 30.0  # predicted seconds from which worker processes pay for their start
-_CACHE = 2 * 2**20  # bytes that a core keeps close
+_CACHE = 2**20  # bytes that a core keeps close
 _DRAWING = 12  # times a block of batches, while the next is drawn, with what the allocator holds on to
 _INITIAL = 13  # times the parameters, while they are drawn
 _RETRIES = 3  # times that the pieces of killed workers are taken up again
@@ -30,8 +31,8 @@ _RETRIES = 3  # times that the pieces of killed workers are taken up again
 
 @dataclass(frozen=True)
 class Plan:
-    """How a stack would run. size: members in a batch; seconds: predicted, on one core, without probes;
-    bytes: predicted peak of one batch."""
+    """How a stack would run. size: members in a batch; seconds: predicted, on one core, of steps and of
+    the products with Hessians that probes declare; bytes: predicted peak of one batch, without probes."""
 
     stack: Stack
     size: int
@@ -48,18 +49,21 @@ class Plan:
         return [self.stack.subset(some.tolist()) for some in rows]
 
 
-def plan(stack: Stack, gear: str) -> Plan:
+def plan(stack: Stack, gear: str, probes: Sequence[Scheduled] = ()) -> Plan:
     """Choose how many members of a stack train as one batch.
 
     All of them, unless the run is long and their tensors leave the cache, or they do not fit in memory. The
     choice depends on shapes, on the number of steps and on the memory of the machine, never on a clock.
     """
     n, steps = len(stack), max(stack.budgets)
-    program = _program(stack) if traceable(gear, steps) else None
+    products = products_of(probes, steps, undeclared=0)
+    program = _program(stack) if traceable(gear, steps + products) else None
     cost = program.cost() if program else None
     if cost is None:
         return Plan(stack, n, 0.0, 0)
     size, seconds = n, steps * (cost.overhead + cost.work)
+    if products:  # each takes about two steps on all examples
+        seconds += 2 * products * cost.work * (stack.examples / stack.batch if stack.batch else 1)
     work, peak = cost.work / n, max(1, cost.peak // n)
     if stack.device.type == "cpu" and (seconds > _SPLIT_FROM or gear == "compiled"):
         # a batch shares the overhead of a step, as it is without machine code: keep it below a fifth
@@ -209,6 +213,7 @@ def train_in_workers(
 
 def _work(piece: Piece, stop: Path) -> tuple[dict, bool, float]:
     torch.set_num_threads(1)
+    devices.keep_freed_memory()
     before = time.process_time()
 
     def watch(run: Run) -> None:

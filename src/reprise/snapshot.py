@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch.func import functional_call, grad
 
 from .layout import Layout
 from .streams import Stream
+
+if TYPE_CHECKING:
+    from .products import Products
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Snapshot:
     data: Mapping[str, Any]
     stream: Stream
     step: Tensor
+    products: Products | None = None  # makes Hessians
 
     @property
     def params(self) -> dict[str, Tensor]:
@@ -73,9 +77,10 @@ class Snapshot:
         examples = self.examples(split)
         return self.task.loss(self.model(examples["inputs"], vector), examples)
 
-    def loss_at(self, vector: Tensor) -> Tensor:
+    @property
+    def loss_at(self) -> TrainingLoss:
         """The loss on the training split at a vector (P,): what curvature is measured of."""
-        return self.loss("train", vector)
+        return TrainingLoss(self)
 
     def accuracy(self, split: str = "test", vector: Tensor | None = None) -> Tensor:
         """The task's accuracy on a whole split."""
@@ -85,6 +90,24 @@ class Snapshot:
     def gradient(self, vector: Tensor | None = None) -> Tensor:
         """(P,): gradient of the loss on the training split."""
         return grad(self.loss_at)(self.vector if vector is None else vector)
+
+
+@dataclass(frozen=True)
+class TrainingLoss:
+    """The loss of a snapshot's training split: (P,) -> scalar."""
+
+    snapshot: Snapshot
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        return self.snapshot.loss("train", vector)
+
+    def hessian(self, vector: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """The traced Hessian, a map of the rows of (n, P), or None (see `Products`)."""
+        products, data = self.snapshot.products, self.snapshot.data
+        return products and products.operator(self._at, vector, data)
+
+    def _at(self, vector: Tensor, data: Mapping[str, Any]) -> Tensor:
+        return replace(self.snapshot, data=data).loss("train", vector)
 
 
 class _Activations(nn.Module):

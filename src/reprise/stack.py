@@ -239,7 +239,7 @@ class Stack:
 
     def _chosen(self, data: Any, rows: Tensor) -> dict[str, Tensor]:
         """The training examples in these rows (T, M, batch), by one gather of whole rows."""
-        n = self.task.examples(self.members_data[0])
+        n = self.examples
         first = n * torch.arange(len(self), device=self.device)[:, None]
 
         def pick(examples: Tensor, dim: int | None) -> Tensor:
@@ -262,12 +262,17 @@ class Stack:
         return type(self.task).draw is Task.draw and self.batch is not None
 
     @property
+    def examples(self) -> int:
+        """The number of a member's training examples."""
+        return self.task.examples(self.members_data[0])
+
+    @property
     def _per_epoch(self) -> int:
-        return self.task.examples(self.members_data[0]) // self.batch
+        return self.examples // self.batch
 
     def _rows(self, keys: Tensor, steps: Tensor, epochs: int) -> Tensor:
         """(T, M, batch): the rows that `Task.draw` chooses, with the order of each epoch drawn once."""
-        n, per_epoch = self.task.examples(self.members_data[0]), self._per_epoch
+        n, per_epoch = self.examples, self._per_epoch
         first = torch.div(steps[0], per_epoch, rounding_mode="floor")
         zero = torch.zeros((), dtype=torch.int64, device=self.device)
         order = vmap(vmap(lambda key, epoch: epoch_order(Stream(key, epoch, zero), n), (0, None)), (None, 0))

@@ -135,6 +135,7 @@ class Sweep:
         if workers != "auto" and (not isinstance(workers, int) or workers < 1):
             raise ValueError(f'workers: expected "auto" or an integer of at least 1, got {workers!r}')
         places = devices.visible(device)
+        devices.keep_freed_memory()
         clock, cpu = time.perf_counter(), time.process_time()
         members = self.members()
         report = _Progress(len(members), progress)
@@ -289,6 +290,7 @@ class Trained:
         for what compares members or sweeps: barriers, ensembles, distances.
         """
         place, values = devices.resolve(device), {}
+        devices.keep_freed_memory()
         clock, cpu = time.perf_counter(), time.process_time()
         for name, other in others.items():
             if other.coords != self.states.coords:
@@ -335,7 +337,7 @@ def _pieces(
     workers: int | str,
 ) -> tuple[list[Piece], int]:
     """The members in batches that fit this machine, and the number of workers for them."""
-    plans = [plan(stack, gear) for stack in stacks(members, places[0])]
+    plans = [plan(stack, gear, probes) for stack in stacks(members, places[0])]
     count = workers_for(plans, places, workers)
     batches = [stack for each in plans for stack in each.pieces(count)]
     spread = itertools.cycle(places if count > 1 else places[:1])

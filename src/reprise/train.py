@@ -19,6 +19,7 @@ from .gears import Program, traced
 from .layout import Layout
 from .probes.schedule import Scheduled
 from .probes.training import training_loss
+from .products import Products
 from .snapshot import Snapshot, normalise, probe_name
 from .stack import Stack
 from .streams import Stream, _name
@@ -62,6 +63,7 @@ class Run:
         self.shapes: dict[str, tuple] = {}  # name: dims, labels, whether along steps
         self.done: list[int] = [-1] * len(probes)  # the last step each probe measured
         self.seen: set[int] = set()
+        self.products = Products.of(stack.program, gear, probes, max(stack.budgets))
 
     # --- what a checkpoint holds ---
 
@@ -205,11 +207,11 @@ class Run:
         params, start = (self.params, self.start) if every else (self.params[rows], self.start[rows])
         step = torch.full((), self.step, device=stack.device)  # a copy from the host would have to wait
         now = (params, start, stack.data, stack.run_keys, step)
-        function = over_members(stack, probe, self.shapes, scheduled.kind != "end")
+        function = over_members(stack, probe, self.shapes, scheduled.kind != "end", self.products)
         if hasattr(probe, "init"):
             memory = self.memory.get(str(number))
             memory = (
-                init_memory(stack, probe)(*now)
+                init_memory(stack, probe, self.products)(*now)
                 if memory is None
                 else pytree.tree_map(lambda x: x[rows], memory)
             )
@@ -220,7 +222,7 @@ class Run:
         often = (
             len(self._steps(scheduled, self.active[rows[0]])) >= _TRACE_PROBE_FROM and self.gear != "eager"
         )
-        if often and number in self.seen:
+        if often and number in self.seen and not self.products.used:
             name = f"{describe(probe)} {stack.program}"
             function = traced(name, function, now, f"probe {probe_name(probe)}", must=False) or function
         self.seen.add(number)  # the first call runs eagerly: it notes names and dimensions
@@ -290,14 +292,24 @@ def _steps_of(kind: str, when: tuple[int, ...], budget: int) -> frozenset[int]:
     return frozenset(Scheduled(training_loss, kind, when).steps(budget))
 
 
-def snapshot(stack: Stack, vector: Tensor, start: Tensor, data: Any, key: Tensor, step: Tensor) -> Snapshot:
-    """One member's snapshot inside `torch.vmap`."""
+def snapshot(
+    stack: Stack,
+    vector: Tensor,
+    start: Tensor,
+    data: Any,
+    key: Tensor,
+    step: Tensor,
+    products: Products | None = None,
+) -> Snapshot:
+    """One member's snapshot."""
     # A role of its own for probes: measuring must not disturb the run's draws.
     stream = Stream(torch.stack([key[0], key[1] ^ _name("probe")]), step, torch.zeros_like(step))
-    return Snapshot(stack.model, stack.layout, stack.task, vector, start, data, stream, step)
+    return Snapshot(stack.model, stack.layout, stack.task, vector, start, data, stream, step, products)
 
 
-def over_members(stack: Stack, probe: Callable, shapes: dict, along_steps: bool) -> Callable[..., Any]:
+def over_members(
+    stack: Stack, probe: Callable, shapes: dict, along_steps: bool, products: Products | None = None
+) -> Callable[..., Any]:
     """A probe of one member as a function of the stacked tensors; notes dims and labels in `shapes`."""
     name = probe_name(probe)
 
@@ -308,21 +320,33 @@ def over_members(stack: Stack, probe: Callable, shapes: dict, along_steps: bool)
         return {key: value for key, (_, value, _) in normal.items()}
 
     def one(vector: Tensor, start: Tensor, data: Any, key: Tensor, step: Tensor, *more: Any) -> Any:
-        result = probe(snapshot(stack, vector, start, data, key, step), *more)
+        result = probe(snapshot(stack, vector, start, data, key, step, products), *more)
         if hasattr(probe, "init"):
             return note(result[0]), result[1]
         return note(result)
 
+    return _each(stack, one)
+
+
+def init_memory(stack: Stack, probe: Any, products: Products | None = None) -> Callable[..., Any]:
+    def one(vector: Tensor, start: Tensor, data: Any, key: Tensor, step: Tensor) -> Any:
+        return probe.init(snapshot(stack, vector, start, data, key, step, products))
+
+    return _each(stack, one)
+
+
+def _each(stack: Stack, one: Callable) -> Callable[..., Any]:
+    """A function of one member's (vector, start, data, key, step, *more) for all; a single one is called."""
+
     def call(params: Tensor, start: Tensor, data: Any, keys: Tensor, step: Tensor, *more: Any) -> Any:
-        return vmap(one, in_dims=(0, 0, stack.data_dims, 0, None, *[0] * len(more)))(
-            params, start, data, keys, step, *more
-        )
+        if len(stack) > 1:
+            dims = (0, 0, stack.data_dims, 0, None, *[0] * len(more))
+            return vmap(one, in_dims=dims)(params, start, data, keys, step, *more)
+        leaves, spec = pytree.tree_flatten(data)
+        dims = spec.flatten_up_to(stack.data_dims)
+        own = [x if dim is None else x[0] for x, dim in zip(leaves, dims, strict=True)]
+        first = pytree.tree_map(lambda x: x[0], (params, start, keys, more))
+        result = one(*first[:2], pytree.tree_unflatten(own, spec), first[2], step, *first[3])
+        return pytree.tree_map(lambda x: x[None], result)
 
     return call
-
-
-def init_memory(stack: Stack, probe: Any) -> Callable[..., Any]:
-    def one(vector: Tensor, start: Tensor, data: Any, key: Tensor, step: Tensor) -> Any:
-        return probe.init(snapshot(stack, vector, start, data, key, step))
-
-    return vmap(one, in_dims=(0, 0, stack.data_dims, 0, None))
