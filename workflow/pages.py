@@ -21,8 +21,8 @@ Result = Mapping[str, Any]
 # The API reference: what comes first, and what has a page of its own for those who work on the library.
 FIRST = "experiment sweep record states schedules streams iterate chapter claims checks".split()
 INNER = (
-    "capture checkpoint device digest gears layout notebook outcomes plain products provenance results rewrites "
-    "shards share snapshot stack store trace train verdict_table wording"
+    "capture checkpoint device digest gears layout notebook outcomes plain products provenance results "
+    "rewrites shards share snapshot stack store trace train verdict_table wording"
 ).split()
 
 
