@@ -65,6 +65,7 @@ def measure(
 ) -> dict:
     """One point, in this process: W0, or W1 at a width."""
     workload, where = WORKLOADS["W0"] if width is None else digits(width), torch.device(place)
+    device.keep_freed_memory()
     with device.exact_arithmetic(), limited(allowed):
         train(stacked(workload if width is None else digits(8), 2, 16, where), gear)  # loads all it needs
         steps = steps_of(workload, members, gear, seconds, where)

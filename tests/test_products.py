@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reprise import MLP, SGD, Experiment, Sweep, at, every, gears, shards
-from reprise.curvature import Sharpness, _append, hessian, lanczos, ritz_pairs, sharpness
+from reprise.curvature import Sharpness, _append, hessian, hessian_operator, lanczos, ritz_pairs, sharpness
 from reprise.products import Products, halves
 from reprise.stack import stacks
 from reprise.tasks import Digits
@@ -53,7 +53,7 @@ def test_traced_products_are_those_of_the_dense_hessian(gear):
     plain, now = seen(), seen(products := Products("a network", gear, count=0))
     dense = torch.autograd.functional.hessian(lambda v: plain.loss("train", v), plain.vector)
     operator = now.loss_at.hessian(now.vector)
-    assert products.used
+    assert products.made == 1
     for rows in (torch.randn(1, len(dense)).double(), torch.randn(3, len(dense)).double()):
         torch.testing.assert_close(operator(rows), rows @ dense, atol=1e-12, rtol=1e-9)
     torch.testing.assert_close(hessian(now.loss_at, now.vector), dense, atol=1e-12, rtol=1e-9)
@@ -99,6 +99,23 @@ def test_a_loss_that_branches_on_values_is_not_traced_and_says_so():
         found = now.loss_at.hessian(vector)(vector[None])
     dense = torch.autograd.functional.hessian(lambda v: now.loss("train", v), vector)
     torch.testing.assert_close(found[0], dense @ vector, rtol=1e-4, atol=1e-6)
+
+
+def test_only_probes_that_do_not_trace_their_own_products_are_traced_whole():
+    def curvature(snapshot):
+        return lanczos(hessian_operator(snapshot.loss_at, snapshot.vector), snapshot.start, 2).values
+
+    def length(snapshot):
+        return snapshot.vector.norm()
+
+    def long(seed):
+        return network(seed, width=2, steps=70)
+
+    gears._traced.clear()
+    Sweep(long, seed=[0]).train([every(1, curvature), every(1, length)])
+    assert any("length" in key for key in gears._traced)
+    assert not any("curvature" in key for key in gears._traced)
+    assert any("Hessian" in key for key in gears._traced)
 
 
 @pytest.mark.parametrize("gear", GEARS)

@@ -29,11 +29,12 @@ class Products:
     """Makes the Hessians of a run's members, one member at a time.
 
     program: what the traced product is known by. count: products in the whole run, from which "auto" chooses.
+    made: Hessians made so far.
     """
 
     def __init__(self, program: str, gear: str, count: int) -> None:
         self.program, self.gear, self.count = program, gear, count
-        self.used = False
+        self.made = 0
 
     @classmethod
     def of(cls, program: str, gear: str, probes: Iterable[Scheduled], steps: int) -> Products:
@@ -42,10 +43,10 @@ class Products:
 
     def operator(self, loss: Callable[[Tensor, Any], Tensor], vector: Tensor, data: Any) -> Operator | None:
         """The Hessian of loss(., data) at the vector (P,), or None where it is not traced."""
-        own = torch._C._functorch.is_functorch_wrapped_tensor(vector) or type(vector) is not Tensor
-        if own or self.gear == "eager" or (self.gear == "auto" and self.count < _TRACE_FROM):
-            return None  # under vmap or a tracer, or not worth it
-        self.used = True
+        seen_through = type(vector) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(vector)
+        if seen_through or self.gear == "eager" or (self.gear == "auto" and self.count < _TRACE_FROM):
+            return None  # a tracer or `vmap` looks on, or it is not worth it
+        self.made += 1
         kept: dict[int, tuple[Callable, list[Tensor]]] = {}  # by the number of rows
 
         def product(vector: Tensor, data: Any, rows: Tensor) -> Tensor:

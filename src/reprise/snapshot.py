@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One member after `step` updates. Probes are functions of it and run under `torch.vmap`.
+    """One member after `step` updates. Probes are functions of it and run under `torch.vmap` over members.
 
     vector: (P,) current parameters; start: (P,) parameters at step 0; data: what `task.data` built (splits
     such as "train" and "test"); batch: the batch of the coming step, or the last one; stream: random numbers
-    for the probe, standing at the step; step: int64 ().
+    for the probe, standing at the step; step: int64 (); products: makes the Hessians of `loss_at`.
     """
 
     module: nn.Module
@@ -34,7 +34,7 @@ class Snapshot:
     data: Mapping[str, Any]
     stream: Stream
     step: Tensor
-    products: Products | None = None  # makes Hessians
+    products: Products | None = None
 
     @property
     def params(self) -> dict[str, Tensor]:

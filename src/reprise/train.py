@@ -62,7 +62,7 @@ class Run:
         self.measured_of: dict[str, list[int]] = {}  # "name@step": positions
         self.shapes: dict[str, tuple] = {}  # name: dims, labels, whether along steps
         self.done: list[int] = [-1] * len(probes)  # the last step each probe measured
-        self.seen: set[int] = set()
+        self.seen: dict[int, bool] = {}  # number of a probe: whether it makes traced products of its own
         self.products = Products.of(stack.program, gear, probes, max(stack.budgets))
 
     # --- what a checkpoint holds ---
@@ -222,11 +222,14 @@ class Run:
         often = (
             len(self._steps(scheduled, self.active[rows[0]])) >= _TRACE_PROBE_FROM and self.gear != "eager"
         )
-        if often and number in self.seen and not self.products.used:
+        if often and self.seen.get(number) is False:
             name = f"{describe(probe)} {stack.program}"
             function = traced(name, function, now, f"probe {probe_name(probe)}", must=False) or function
-        self.seen.add(number)  # the first call runs eagerly: it notes names and dimensions
-        return function(*now)
+        before = self.products.made
+        values = function(*now)
+        # the first call runs eagerly: it notes names and dimensions
+        self.seen.setdefault(number, self.products.made > before)
+        return values
 
     def outcomes(self) -> dict[tuple[int, ...], Outcome]:
         """{index of a member: what it leaves}."""
