@@ -7,7 +7,6 @@ Hessian.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,20 +14,8 @@ import torch
 from torch import Tensor
 from torch.func import grad, vjp, vmap
 
+from .products import Loss, Operator, double_backward
 from .streams import Stream
-
-Loss = Callable[[Tensor], Tensor]
-Operator = Callable[[Tensor], Tensor]  # a symmetric linear map of the rows of a block, (n, P) -> (n, P)
-
-
-def double_backward(loss: Loss, vector: Tensor) -> Operator:
-    """The Hessian of the loss at the vector, as a map of the rows of (n, P), by double backward passes."""
-    pull = vjp(grad(loss), vector)[1]
-
-    def product(row: Tensor) -> Tensor:
-        return pull(row)[0]
-
-    return lambda block: product(block[0])[None] if len(block) == 1 else vmap(product)(block)
 
 
 def hessian_operator(loss: Loss, vector: Tensor) -> Operator:

@@ -8,16 +8,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import grad, vjp, vmap
 from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from .curvature import Operator, double_backward
 from .gears import COMPILE_FROM, compiled, compiles, traced
 from .probes.schedule import Scheduled
 from .trace import cost_of
 
+Loss = Callable[[Tensor], Tensor]
+Operator = Callable[[Tensor], Tensor]  # a symmetric linear map of the rows of a block, (n, P) -> (n, P)
+
 _TRACE_FROM = 200  # products from which tracing one pays for itself
 _UNDECLARED = 20  # products of a visit of a probe that does not say
+
+
+def double_backward(loss: Loss, vector: Tensor) -> Operator:
+    """The Hessian of the loss at the vector, as a map of the rows of (n, P), by double backward passes."""
+    pull = vjp(grad(loss), vector)[1]
+
+    def product(row: Tensor) -> Tensor:
+        return pull(row)[0]
+
+    return lambda block: product(block[0])[None] if len(block) == 1 else vmap(product)(block)
 
 
 def products_of(probes: Iterable[Scheduled], steps: int, undeclared: int) -> int:
