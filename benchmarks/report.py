@@ -41,8 +41,9 @@ def _times(values: tuple[float, float, float]) -> str:
 
 def markdown(found: dict) -> str:
     """A table a workload: every contender's throughput, its ratios, its start and its memory."""
+    instructions = f", {found['instructions']}" if found["instructions"] else ""
     lines = [
-        f"{found['device']}, {found['threads']} threads, torch {found['versions']['torch']}, "
+        f"{found['device']}{instructions}, {found['threads']} threads, torch {found['versions']['torch']}, "
         f"{found['date']}. "
         f"The machine: {found['floor']['flops'] / 1e9:.0f} GFLOP/s of float32 products, "
         f"{found['floor']['bytes'] / 1e9:.0f} GB/s of memory.",

@@ -248,6 +248,7 @@ def measured(series: bool = True) -> dict:
     found = {
         "device": "CPU (made up)",
         "threads": 2,
+        "instructions": "AVX2",
         "date": "2026-01-01",
         "versions": {"reprise": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
         "floor": {"flops": 1e11, "bytes": 1e10},

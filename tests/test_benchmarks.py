@@ -127,7 +127,8 @@ def test_who_needs_longer_than_a_repetition_for_a_step_is_left_out(monkeypatch):
 
 def test_a_later_part_joins_what_was_found_under_the_same_conditions(tmp_path):
     path, before = tmp_path / "cpu.json", measured()
-    now = {name: before[name] for name in ("device", "threads", "versions", "floor")} | {"date": "2026-01-03"}
+    conditions = ("device", "threads", "instructions", "versions", "floor")
+    now = {name: before[name] for name in conditions} | {"date": "2026-01-03"}
     assert bench.kept(path, now) == now
     path.write_text(json.dumps(before))
     joined = bench.kept(path, now)
@@ -135,6 +136,7 @@ def test_a_later_part_joins_what_was_found_under_the_same_conditions(tmp_path):
     path.write_text(json.dumps(joined))
     assert bench.kept(path, now | {"date": "2026-01-04"})["date"] == "2026-01-01 to 2026-01-04"
     assert "workloads" not in bench.kept(path, now | {"threads": 1})
+    assert "workloads" not in bench.kept(path, now | {"instructions": "AVX512"})
 
 
 def test_a_stack_is_the_one_asked_for_and_takes_whole_calls():
