@@ -23,7 +23,7 @@ from .train import Outcome, Run
 
 _SPLIT_FROM = 20.0  # predicted seconds from which members are regrouped to fit the cache
 _SPREAD_FROM = 30.0  # predicted seconds from which worker processes pay for their start
-_CACHE = 2**20  # bytes that a core keeps close
+_CACHE = 2 * 2**20  # bytes that a core keeps close
 _DRAWING = 12  # times a block of batches, while the next is drawn, with what the allocator holds on to
 _INITIAL = 13  # times the parameters, while they are drawn
 _RETRIES = 3  # times that the pieces of killed workers are taken up again
