@@ -133,7 +133,7 @@ def test_a_member_alone_has_the_sharpness_that_it_has_among_others(gear, batch):
         )
 
 
-def test_a_plan_counts_the_products_that_probes_declare(monkeypatch):
+def test_a_plan_counts_the_products_that_probes_declare():
     (stack,) = stacks(Sweep(network, seed=[0, 1]).members(), torch.device("cpu"))
     probe = Sharpness(k=2, iterations=10)
     assert probe.products == 20
