@@ -6,6 +6,8 @@ import time
 
 import torch
 
+from reprise.rewrites import onednn_is_faster, product
+
 
 def _best(work, repetitions: int = 7) -> float:
     times = []
@@ -23,7 +25,10 @@ def floor(device: str = "cpu") -> dict[str, float]:
     n = 2048 if device == "cpu" else 8192
     a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
     out = torch.empty_like(a)
-    flops = 2 * n**3 / _best(lambda: torch.mm(a, b, out=out))
+    took = _best(lambda: torch.mm(a, b, out=out))
+    if device == "cpu" and onednn_is_faster():  # the peak is that of the faster library
+        took = min(took, _best(lambda: product(a, b)))
+    flops = 2 * n**3 / took
     big = torch.empty(2**26, device=device)
     other = torch.empty_like(big)
     moved = 2 * big.numel() * 4 / _best(lambda: other.copy_(big))

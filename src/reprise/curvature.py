@@ -92,7 +92,7 @@ def _orthonormal_rows(recent: list[Tensor], basis: list[Tensor], block: Tensor) 
             known = [*rest, torch.stack(rows)] if rows else rest
             shares = [some @ row for some in known]
             for some, share in zip(known, shares, strict=True):
-                row = row - share @ some
+                row = torch.addmv(row, some.mT, share, alpha=-1)
             norm = torch.linalg.vector_norm(row)
             row = row / norm.clamp(min=tiny)
         alive.append(norm > 0.5)

@@ -42,10 +42,12 @@ def name(device: torch.device) -> str:
     """A readable name of the device for the record, such as "NVIDIA H100" or "CPU (AMD EPYC)"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU ({_processor()})"
+    return f"CPU ({processor()})"
 
 
-def _processor() -> str:
+@functools.cache
+def processor() -> str:
+    """The name that the CPU gives itself."""
     try:
         with open("/proc/cpuinfo") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

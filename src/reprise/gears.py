@@ -222,10 +222,9 @@ def compiled(graph: torch.fx.GraphModule) -> Callable[..., Sequence[Tensor]]:
     """
     from torch._inductor import compile as machine_code
 
-    form = rewritten(graph)
-    example = [node.meta["val"] for node in form.graph.nodes if node.op == "placeholder"]
+    example = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
     try:
-        code = machine_code(form, example)
+        code = machine_code(rewritten(graph), example)
         code(*(torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in example))
     except Exception as error:
         warnings.warn(f"a step could not be compiled and runs as it was traced: {error}", stacklevel=2)
