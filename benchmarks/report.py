@@ -39,6 +39,10 @@ def _times(values: tuple[float, float, float]) -> str:
     return f"{middle} ({low}–{high})"
 
 
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
 def markdown(found: dict) -> str:
     """A table a workload: every contender's throughput, its ratios, its start and its memory."""
     instructions = f", {found['instructions']}" if found["instructions"] else ""
@@ -49,7 +53,7 @@ def markdown(found: dict) -> str:
         f"{found['floor']['bytes'] / 1e9:.0f} GB/s of memory.",
         "",
     ]
-    for name, result in found["workloads"].items():
+    for name, result in sorted(found["workloads"].items()):
         jax = best_jax(result)
         lines += [
             f"**{name}**: {WORKLOADS[name].title}, {result['members']} members",
@@ -63,7 +67,7 @@ def markdown(found: dict) -> str:
             rate = statistics.median(values["rate"])
             share = result.get("flops", 0) / result["members"] * rate / found["floor"]["flops"]
             lines.append(
-                f"| {CONTENDERS[contender]} | {rate:,.0f} | {_times(ratio(result, contender, 'loop'))} | "
+                f"| {CONTENDERS[contender]} | {_rate(rate)} | {_times(ratio(result, contender, 'loop'))} | "
                 f"{_times(ratio(result, contender, jax)) if jax else '–'} | "
                 f"{f'{share:.0%}' if share >= 0.01 else '–'} | {values['start']:.1f} | "
                 f"{f'{memory / 2**20:.0f}' if (memory := values['memory']) else '–'} |"
@@ -115,7 +119,7 @@ def _series(name: str, results: list[dict]) -> list[str]:
     ]
     for contender, found in rates(results).items():
         title = "JAX, the faster form" if contender == "jax" else CONTENDERS[contender]
-        cells = [f"{statistics.median(found[n]):,.0f}" if n in found else "–" for n in counts]
+        cells = [_rate(statistics.median(found[n])) if n in found else "–" for n in counts]
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
 
@@ -162,7 +166,7 @@ def every_point(scale: dict) -> list[dict]:
 def reach(found: dict) -> list[str]:
     """What ours had to reach and what it did, a line a workload."""
     lines = []
-    for name, result in found["workloads"].items():
+    for name, result in sorted(found["workloads"].items()):
         jax, (over_loop, over_jax) = best_jax(result), WANTED[name]
         ours = max(
             (n for n in OURS if n in result["contenders"]),
