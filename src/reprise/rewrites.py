@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
 
 from .device import processor
 
@@ -57,13 +58,13 @@ class _Reshaping(Interpreter):
         """What a node computes."""
         if target in _VIEWS:
             return torch.reshape(*args)
-        tensors = [x for x in args if isinstance(x, Tensor)]
+        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         elementwise = torch.Tag.pointwise in getattr(target, "tags", ())
         alike = elementwise and len({x.dim() for x in tensors}) == 1
         if not alike or not any(map(_channels_last, tensors)):
             return super().call_function(target, args, kwargs)
-        moved = tuple(x.movedim(-3, -1) if isinstance(x, Tensor) else x for x in args)
-        return super().call_function(target, moved, kwargs).movedim(-1, -3)
+        moved = pytree.tree_map_only(Tensor, lambda x: x.movedim(-3, -1), (args, kwargs))
+        return super().call_function(target, *moved).movedim(-1, -3)
 
 
 def _channels_last(x: Tensor) -> bool:
