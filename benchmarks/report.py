@@ -33,6 +33,12 @@ def best_jax(result: dict) -> str | None:
     return max(names, key=lambda n: statistics.median(result["contenders"][n]["rate"]), default=None)
 
 
+def best_of_ours(result: dict) -> str | None:
+    """The fastest of ours."""
+    names = [n for n in OURS if n in result["contenders"]]
+    return max(names, key=lambda n: statistics.median(result["contenders"][n]["rate"]), default=None)
+
+
 def _times(values: tuple[float, float, float]) -> str:
     digits = 0 if values[0] >= 30 else 1 if values[0] >= 10 else 2
     middle, low, high = (f"{v:.{digits}f}" for v in values)
@@ -44,17 +50,40 @@ def _rate(value: float) -> str:
 
 
 def markdown(found: dict) -> str:
-    """A table a workload: every contender's throughput, its ratios, its start and its memory."""
+    """All that was found: what the machine is, a summary, every contender's throughput, start and memory."""
+    return "\n".join([heading(found), "", *summary(found), "", details(found)])
+
+
+def heading(found: dict) -> str:
+    """The machine and what it can do."""
     instructions = f", {found['instructions']}" if found["instructions"] else ""
     peak, plain = found["floor"]["flops"], found["floor"].get("mm", 0)
     alone = f" ({plain / 1e9:.0f} by `torch.mm`)" if 0 < plain < 0.9 * peak else ""
-    lines = [
+    return (
         f"{found['device']}{instructions}, {found['threads']} threads, torch {found['versions']['torch']}, "
-        f"{found['date']}. "
-        f"The machine: {peak / 1e9:.0f} GFLOP/s of float32 products{alone}, "
-        f"{found['floor']['bytes'] / 1e9:.0f} GB/s of memory.",
-        "",
-    ]
+        f"{found['date']}. The machine: {peak / 1e9:.0f} GFLOP/s of float32 products{alone}, "
+        f"{found['floor']['bytes'] / 1e9:.0f} GB/s of memory."
+    )
+
+
+def summary(found: dict) -> list[str]:
+    """The throughput of ours over the others', a line a workload."""
+    lines = ["| Reprise at its fastest | members | × loop | × JAX |", "|---|---|---|---|"]
+    for name, result in sorted(found["workloads"].items()):
+        jax, ours = best_jax(result), best_of_ours(result)
+        if ours is None:
+            continue
+        over_jax = _times(ratio(result, ours, jax)) if jax else "–"
+        lines.append(
+            f"| **{name}**: {WORKLOADS[name].title} | {result['members']} | "
+            f"{_times(ratio(result, ours, 'loop'))} | {over_jax} |"
+        )
+    return lines if found["workloads"] else []
+
+
+def details(found: dict) -> str:
+    """A table a workload, a table a series, and sentences on scale."""
+    lines = []
     for name, result in sorted(found["workloads"].items()):
         jax = best_jax(result)
         lines += [
@@ -67,7 +96,7 @@ def markdown(found: dict) -> str:
             if contender.startswith("jax") and contender != jax:
                 continue
             rate = statistics.median(values["rate"])
-            share = result.get("flops", 0) / result["members"] * rate / peak
+            share = result.get("flops", 0) / result["members"] * rate / found["floor"]["flops"]
             lines.append(
                 f"| {CONTENDERS[contender]} | {_rate(rate)} | {_times(ratio(result, contender, 'loop'))} | "
                 f"{_times(ratio(result, contender, jax)) if jax else '–'} | "
@@ -169,11 +198,9 @@ def reach(found: dict) -> list[str]:
     """What ours had to reach and what it did, a line a workload."""
     lines = []
     for name, result in sorted(found["workloads"].items()):
-        jax, (over_loop, over_jax) = best_jax(result), WANTED[name]
-        ours = max(
-            (n for n in OURS if n in result["contenders"]),
-            key=lambda n: statistics.median(result["contenders"][n]["rate"]),
-        )
+        jax, (over_loop, over_jax), ours = best_jax(result), WANTED[name], best_of_ours(result)
+        if ours is None:
+            continue
         loop = ratio(result, ours, "loop")[0]
         line = f"{name} {ours}: {loop:.2f} x loop (wanted {over_loop})"
         if jax:

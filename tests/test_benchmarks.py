@@ -90,7 +90,6 @@ def test_the_page_has_figures_where_there_is_a_series(tmp_path, series):
     assert pages.speed(results, pictures).startswith("*No measurement is kept yet")
     found = measured(series)
     (results / "cpu.json").write_text(json.dumps(found))
-    (results / "cpu.md").write_text(report.markdown(found))
     page = pages.speed(results, pictures)
     assert "| Reprise, compiled, one worker a core |" in page
     shown = ["../_generated/cpu-throughput.svg", "../_generated/cpu-growth.svg"] if series else []
@@ -106,7 +105,6 @@ def test_the_page_has_figures_where_there_is_a_series(tmp_path, series):
 def test_a_page_of_results_from_before_there_were_series(tmp_path):
     found = {name: value for name, value in measured(False).items() if name not in ("series", "scale")}
     (tmp_path / "cpu.json").write_text(json.dumps(found))
-    (tmp_path / "cpu.md").write_text(report.markdown(found))
     assert "figure" not in pages.speed(tmp_path, tmp_path)
 
 

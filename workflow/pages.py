@@ -283,17 +283,19 @@ def _check_row(check: Mapping[str, Any]) -> str:
 
 
 def speed(folder: Path, pictures: Path) -> str:
-    """The tables that `make bench` left, a machine each, and under them the figures of its series.
+    """What `make bench` left, a section a machine, the fastest first: a summary, figures, all tables.
 
     pictures: the folder `_generated` of the staging tree.
     """
-    from benchmarks import figure
+    from benchmarks import figure, report
 
+    kept = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("*.json")]
     parts = []
-    for path in sorted(folder.glob("*.md")):
-        found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        parts.append(path.read_text(encoding="utf-8"))
-        parts += [_figure(*drawn) for drawn in figure.pictures(found, pictures, path.stem)]
+    for stem, found in sorted(kept, key=lambda each: -each[1]["floor"]["flops"]):
+        title = ", ".join(filter(None, [found["device"], found["instructions"]]))
+        parts += [f"## {title}", report.heading(found), "\n".join(report.summary(found))]
+        parts += [_figure(*drawn) for drawn in figure.pictures(found, pictures, stem)]
+        parts += [f"### Every contender on {title}", report.details(found)]
     return "\n\n".join(parts) or "*No measurement is kept yet: `make bench` makes one.*"
 
 
