@@ -68,17 +68,17 @@ def heading(found: dict) -> str:
 
 def summary(found: dict) -> list[str]:
     """The throughput of ours over the others', a line a workload."""
-    lines = ["| Reprise at its fastest | members | × loop | × JAX |", "|---|---|---|---|"]
+    rows = []
     for name, result in sorted(found["workloads"].items()):
-        jax, ours = best_jax(result), best_of_ours(result)
-        if ours is None:
-            continue
-        over_jax = _times(ratio(result, ours, jax)) if jax else "–"
-        lines.append(
-            f"| **{name}**: {WORKLOADS[name].title} | {result['members']} | "
-            f"{_times(ratio(result, ours, 'loop'))} | {over_jax} |"
-        )
-    return lines if found["workloads"] else []
+        if ours := best_of_ours(result):
+            jax = best_jax(result)
+            rows.append(
+                f"| **{name}**: {WORKLOADS[name].title} | {result['members']} | "
+                f"{_times(ratio(result, ours, 'loop'))} | "
+                f"{_times(ratio(result, ours, jax)) if jax else '–'} |"
+            )
+    head = ["| Reprise at its fastest | members | × loop | × JAX |", "|---|---|---|---|"]
+    return [*head, *rows] if rows else []
 
 
 def details(found: dict) -> str:
